@@ -1,0 +1,48 @@
+"""What can go wrong, one class per thing that a caller can do differently.
+
+    EocatError            message (one lower-case sentence), hint (what to do), exit_code
+    ├── UsageError        2   the call is wrong
+    ├── InputError        3   a scene or another input cannot be used as it is
+    ├── MissingExtra      4   the command needs an extra that is not installed
+    ├── ConfigError       5   key, home, port, permission or database set-up
+    ├── Malformed        50   a strict parser or a limit refused the bytes
+    └── Unavailable      60   something could not be fetched or reached
+
+The outcomes of a verification are no errors: they are values in `report.py`. Only a `cli` module exits.
+"""
+
+from typing import ClassVar
+
+
+class EocatError(Exception):
+    """Base of all errors that eocat raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(EocatError):
+    exit_code = 2
+
+
+class InputError(EocatError):
+    exit_code = 3
+
+
+class MissingExtra(EocatError):
+    exit_code = 4
+
+
+class ConfigError(EocatError):
+    exit_code = 5
+
+
+class Malformed(EocatError):
+    exit_code = 50
+
+
+class Unavailable(EocatError):
+    exit_code = 60

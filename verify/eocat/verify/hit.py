@@ -1,0 +1,152 @@
+"""A saved hit: one row of a search answer, with all that is needed to check it offline.
+
+A hit is the GeoJSON Feature that the catalogue answered with (docs/format.md, section 8). The leaf is built
+again from the Feature's own id, geometry, times and vector, so what is shown is what is checked. What the
+leaf does not cover (distance, grid cell, source, licence) is the catalogue's word, and the report says so.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from . import canonical
+from .check import DEFAULT_LEVEL, NOT_CHECKED, check_envelopes
+from .errors import Malformed
+from .geometry import format_wkb
+from .keys import decode_base64
+from .merkle import leaf_hash, root_from_path
+from .policy import Policy
+from .report import Outcome, Report, Step
+from .row import Row, encode_row
+from .statement import Count, Create, Hex32, Identifier, Text, _Strict, parse_time, validated
+
+MAX_HIT_BYTES = 64 << 20
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SIGNED_MEMBERS = "id, geometry, start and end time, row number, input digest, vector"
+
+
+class Leaf(_Strict):
+    """The parts of the row leaf that a Feature has no member for."""
+
+    format: Literal["eocat-row/v1"]
+    input_digest: Hex32
+    dtype: Literal["float16", "float32"]
+    vector: str  # base64 of the little-endian values
+
+
+class Proof(_Strict):
+    """`eocat:proof` of a Feature: leaf, inclusion path from the sibling up, and the item's envelopes."""
+
+    leaf: Leaf
+    path: Annotated[list[Hex32], Field(max_length=64)]
+    envelopes: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1024)]
+
+
+class Place(_Strict):
+    """Where the Feature says the row stands."""
+
+    id: Text
+    collection: Identifier
+    item: Identifier
+    row: Count
+    datetime: str | None
+    start_datetime: str
+    end_datetime: str
+
+
+def is_hit(value: Any) -> bool:
+    """Whether parsed JSON looks like a saved hit (rather than a STAC Item)."""
+    return isinstance(value, dict) and "eocat:proof" in (value.get("properties") or {})
+
+
+def check_hit(
+    data: bytes, policy: Policy, *, target: str, now: datetime, require: int = DEFAULT_LEVEL
+) -> Report:
+    """The report on a saved hit: one row against its signed root, no file and no network."""
+    try:
+        feature = canonical.parse(data, what="hit", limit_bytes=MAX_HIT_BYTES)
+        place, proof = _parse_hit(feature)
+        trust = check_envelopes(
+            tuple(canonical.encode(envelope) for envelope in proof.envelopes), policy, now
+        )
+        row = _check_row(feature["geometry"], place, proof, trust.create)
+    except Malformed as error:
+        return Report(target, now, require, 0, (Step("hit", str(error), Outcome.MALFORMED),))
+    trusted = trust.signature.outcome is None and trust.history.outcome is None
+    level = 0 if row.outcome else 1 + trusted
+    not_signed = Step("bytes", "a hit holds one row, the shard's files were not asked for", checked=False)
+    steps = (row, not_signed, trust.signature, trust.history, *NOT_CHECKED)
+    return Report(target, now, require, level, steps, trust.statement)
+
+
+def format_hit(feature: dict[str, Any]) -> bytes:
+    """A Feature from a search answer as the bytes of a saved hit; Malformed if it carries no proof."""
+    _parse_hit(feature)
+    return json.dumps(feature, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _parse_hit(feature: Any) -> tuple[Place, Proof]:
+    if not isinstance(feature, dict) or not is_hit(feature) or not isinstance(feature.get("geometry"), dict):
+        raise Malformed("hit is not a Feature with a geometry and eocat:proof")
+    properties = feature["properties"]
+    members = {name: properties.get(name) for name in Place.model_fields if name != "id"}
+    place = validated(Place, {"id": feature.get("id"), **members}, what="hit")
+    return place, validated(Proof, properties["eocat:proof"], what="hit: eocat:proof")
+
+
+def _check_row(geometry: dict[str, Any], place: Place, proof: Proof, create: Create) -> Step:
+    def tampered(text: str) -> Step:
+        return Step("row", text, Outcome.TAMPERED)
+
+    rows, leaf = create.rows, proof.leaf
+    if f"{place.collection}/{place.item}" != create.item:
+        return tampered(
+            f"the hit names {place.collection}/{place.item}, the statement is about {create.item}"
+        )
+    if place.row >= rows.count:
+        return tampered(f"row {place.row} is outside the {rows.count} signed rows")
+    if place.datetime != (place.start_datetime if place.start_datetime == place.end_datetime else None):
+        return tampered("datetime is not what start_datetime and end_datetime say")
+    try:
+        row = _row(geometry, place, leaf)
+        path = tuple(bytes.fromhex(node) for node in proof.path)
+        root = root_from_path(leaf_hash(encode_row(row)), place.row, rows.count, path).hex()
+    except Malformed as error:  # no row like this was ever signed
+        return tampered(str(error))
+    if (row.dtype, row.values().size) != (rows.dtype, rows.dimension):
+        return tampered(
+            f"vector is {row.values().size} × {row.dtype}, signed are {rows.dimension} × {rows.dtype}"
+        )
+    if root != rows.root:
+        return tampered(
+            f"row {place.row} leads to root {root[:16]}…, signed is {rows.root[:16]}…: {SIGNED_MEMBERS}"
+        )
+    return Step(
+        "row", f"{place.row} of {rows.count}, root {root[:16]}… = signed root; proven: {SIGNED_MEMBERS}"
+    )
+
+
+def _row(geometry: dict[str, Any], place: Place, leaf: Leaf) -> Row:
+    return Row(
+        id=place.id,
+        geometry=format_wkb(geometry),
+        start=microseconds(place.start_datetime),
+        end=microseconds(place.end_datetime),
+        input_digest=bytes.fromhex(leaf.input_digest),
+        dtype=leaf.dtype,
+        vector=decode_base64(leaf.vector, what="hit vector"),
+    )
+
+
+def microseconds(text: str) -> int:
+    """µs since 1970 UTC of a time in its one spelling."""
+    try:
+        return (parse_time(text) - EPOCH) // timedelta(microseconds=1)
+    except ValueError as error:
+        raise Malformed(str(error)) from None
+
+
+def from_microseconds(value: int) -> datetime:
+    return EPOCH + timedelta(microseconds=value)

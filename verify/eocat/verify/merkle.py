@@ -1,0 +1,151 @@
+"""RFC 6962 Merkle trees: roots, inclusion proofs, and the file of row hashes they are read from.
+
+The file holds the tree as C2SP tlog-tiles do (tile height 8): the leaf hashes, then the hashes of every
+complete run of 256 leaves, then of 256 · 256, and so on. A proof for one of n rows needs one tile of each
+level: three range reads for up to 16 million rows, and no service.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import Malformed
+
+HASH_BYTES = 32
+TILE_HEIGHT = 8
+TILE_WIDTH = 1 << TILE_HEIGHT
+MAX_SIZE = 1 << 40
+
+
+def leaf_hash(data: bytes) -> bytes:
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def build_tiles(leaves: bytes) -> bytes:
+    """The file of row hashes for the concatenated leaf hashes `leaves` (32 bytes each)."""
+    levels = [leaves]
+    tile_bytes = TILE_WIDTH * HASH_BYTES
+    while len(levels[-1]) >= tile_bytes:
+        below = levels[-1]
+        complete = len(below) // tile_bytes
+        levels.append(b"".join(_fold(below[i * tile_bytes : (i + 1) * tile_bytes]) for i in range(complete)))
+    return b"".join(levels)
+
+
+def tiles_bytes(size: int) -> int:
+    """Length in bytes of the file of row hashes of a tree with `size` leaves."""
+    total = 0
+    while size:
+        total += size * HASH_BYTES
+        size >>= TILE_HEIGHT
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A tree of `size` ≥ 1 leaves, read through `read(offset, length)` from its file of row hashes.
+
+    `read` may be a slice of bytes in memory, a pread or an HTTP range request; it must give exactly
+    `length` bytes. Nothing read is trusted: what comes out is checked against a signed root.
+    """
+
+    size: int
+    read: Callable[[int, int], bytes]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= MAX_SIZE:
+            raise Malformed(f"tree of {self.size} leaves, expected 1 to 2^40")
+
+    def root(self) -> bytes:
+        return self._range(0, self.size)
+
+    def leaf(self, index: int) -> bytes:
+        return self._hashes(0, self._checked(index), 1)
+
+    def prove(self, index: int) -> tuple[bytes, ...]:
+        """The inclusion path of leaf `index`, from the leaf's sibling up."""
+        return self._path(self._checked(index), 0, self.size)
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < self.size:
+            raise Malformed(f"row {index} is outside 0 to {self.size - 1}")
+        return index
+
+    def _path(self, index: int, low: int, high: int) -> tuple[bytes, ...]:
+        if high - low == 1:
+            return ()
+        middle = low + _split(high - low)
+        if index < middle:
+            return (*self._path(index, low, middle), self._range(middle, high))
+        return (*self._path(index, middle, high), self._range(low, middle))
+
+    def _range(self, low: int, high: int) -> bytes:
+        """Hash of the subtree over leaves low..high-1; low is a multiple of the largest power of 2 in it."""
+        count = high - low
+        if count & (count - 1) == 0:  # complete: its hash folds from entries of one tile
+            level, height = divmod(count.bit_length() - 1, TILE_HEIGHT)
+            return _fold(self._hashes(level, low >> (level * TILE_HEIGHT), 1 << height))
+        middle = low + _split(count)
+        return node_hash(self._range(low, middle), self._range(middle, high))
+
+    def _hashes(self, level: int, first: int, count: int) -> bytes:
+        offset = sum((self.size >> (below * TILE_HEIGHT)) * HASH_BYTES for below in range(level))
+        length = count * HASH_BYTES
+        data = self.read(offset + first * HASH_BYTES, length)
+        if len(data) != length:
+            raise Malformed(
+                f"row hashes end early: {len(data)} of {length} bytes at level {level}, entry {first}"
+            )
+        return data
+
+
+def tree_of(tiles: bytes, size: int) -> Tree:
+    """The tree of `size` leaves whose file of row hashes is held in memory."""
+    if len(tiles) != tiles_bytes(size):
+        raise Malformed(f"file of row hashes has {len(tiles)} bytes, {size} rows need {tiles_bytes(size)}")
+    return Tree(size, lambda offset, length: tiles[offset : offset + length])
+
+
+def root_from_path(leaf: bytes, index: int, size: int, path: tuple[bytes, ...]) -> bytes:
+    """The root that an inclusion path leads to (RFC 9162, section 2.1.3.2).
+
+    leaf: hash of the leaf. Malformed if the path's length does not fit index and size: the caller compares
+    the result with the signed root, and a path of another shape never gets that far.
+    """
+    if not 0 <= index < size <= MAX_SIZE or len(leaf) != HASH_BYTES:
+        raise Malformed(f"inclusion proof for row {index} of {size}")
+    node, last, result = index, size - 1, leaf
+    for sibling in path:
+        if len(sibling) != HASH_BYTES or last == 0:
+            raise Malformed("inclusion path is longer than its tree or holds a hash of another length")
+        if node & 1 or node == last:
+            result = node_hash(sibling, result)
+            while not node & 1 and node:
+                node >>= 1
+                last >>= 1
+        else:
+            result = node_hash(result, sibling)
+        node >>= 1
+        last >>= 1
+    if last:
+        raise Malformed("inclusion path is shorter than its tree")
+    return result
+
+
+def _split(count: int) -> int:
+    """The largest power of two below `count`."""
+    return 1 << (count - 1).bit_length() - 1
+
+
+def _fold(hashes: bytes) -> bytes:
+    """Root of a complete tree over a power of two of hashes."""
+    while len(hashes) > HASH_BYTES:
+        hashes = b"".join(
+            hashlib.sha256(b"\x01" + hashes[i : i + 2 * HASH_BYTES]).digest()
+            for i in range(0, len(hashes), 2 * HASH_BYTES)
+        )
+    return hashes

@@ -1,0 +1,210 @@
+"""The commands of the producer room: `eocat keys` and `eocat produce`."""
+
+# Heavy imports (torch, rasterio, pyarrow) stand inside the commands, so that `--help` is quick.
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from eocat.verify.errors import ConfigError, EocatError, InputError
+from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
+
+if TYPE_CHECKING:
+    from .produce import Produced
+    from .run import Run
+    from .signer import KeyFile
+    from .sources import Scene
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make signed shards of embeddings.")
+keys_app = typer.Typer(no_args_is_help=True, help="Signing keys, in the keys folder of the home folder.")
+app.add_typer(keys_app, name="keys")
+
+Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
+
+
+@keys_app.command("new")
+def keys_new(
+    name: Annotated[str, typer.Argument(help="Letters, digits, '-' and '_'.")],
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Leave the key file unencrypted.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make an Ed25519 key. The passphrase comes from EOCAT_KEY_PASSPHRASE or is asked for."""
+    from .signer import new_key, public_key_path
+
+    key = new_key(name, None if no_passphrase else _passphrase(name, new=True))
+    if as_json:
+        answer_json({"name": name, "keyId": key.public.key_id, "public": str(public_key_path(name))})
+        return
+    answer(f"key {name}, id {key.public.key_id}")
+    answer(f"public key: {public_key_path(name)}")
+    note("hint: 'eocat trust init KEY.pub --collection ID' makes a policy that trusts it")
+
+
+@keys_app.command("list")
+def keys_list(as_json: Json = False) -> None:
+    """The names of the keys in the keys folder."""
+    from .signer import key_names
+
+    names = key_names()
+    if as_json:
+        answer_json(names)
+    else:
+        for name in names:
+            answer(name)
+
+
+@keys_app.command("show")
+def keys_show(name: str, as_json: Json = False) -> None:
+    """A key's public part and its id. The private key is not opened."""
+    from eocat.verify.keys import parse_key
+
+    from .signer import public_key_path
+
+    path = public_key_path(name)
+    if not path.is_file():
+        raise ConfigError(f"there is no key {name} in {path.parent}", hint=f"eocat keys new {name}")
+    text = path.read_text("utf-8").split(" ")[0]
+    if as_json:
+        answer_json({"name": name, "keyId": parse_key(text).key_id, "key": text})
+    else:
+        answer(f"{text} {name}\nkey id {parse_key(text).key_id}")
+
+
+@app.command()
+def produce(
+    scenes: Annotated[
+        list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFFs, folders of bands, SAFE products.")
+    ],
+    collection: Annotated[str, typer.Option(help="Id of the collection that the shards belong to.")],
+    out: Annotated[Path, typer.Option(help="Where COLLECTION/ITEM folders are written.")],
+    key: Annotated[str, typer.Option(help="Name of the signing key.")],
+    encoder: Annotated[str, typer.Option(help="'exact', or one of its banks by name.")] = "exact",
+    layout: Annotated[Literal["tile", "majortom"], typer.Option(help="Where the chips lie.")] = "tile",
+    size: Annotated[int, typer.Option(min=1, help="Edge of a chip in pixels.")] = 224,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Pixels between tiles (default: the chip's size).")
+    ] = None,
+    max_nodata: Annotated[
+        int, typer.Option(min=0, max=100, help="Leave out chips with more no-data, in percent.")
+    ] = 50,
+    interval: Annotated[
+        str | None, typer.Option("--datetime", help="Time or interval, where the scene does not say.")
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", "--license", help="SPDX id of the vectors.")] = "other",
+    publisher: Annotated[str | None, typer.Option(help="Who publishes (default: the key's name).")] = None,
+    source_prefix: Annotated[
+        str | None, typer.Option(help="Public address under which the scenes lie.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Chips encoded at once.")] = 16,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: one per CPU.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn scenes into signed shards. A shard that is there already is left as it is.
+
+    A scene that cannot be used is reported and the run goes on; the exit code is then that of the last error.
+    """
+    with needs("producer"):
+        import torch
+
+        from .sources import find_scenes
+
+    from .interval import parse_interval
+    from .output import write_collection
+    from .run import prepare_run
+
+    threads = threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    signer = _open_key(key)
+    found = find_scenes(scenes)
+    run = prepare_run(
+        found,
+        signer,
+        collection=collection,
+        out=out,
+        encoder=encoder,
+        layout=layout,
+        chip_size=size,
+        stride=stride,
+        max_nodata_percent=max_nodata,
+        interval=parse_interval(interval) if interval else None,
+        licence=licence,
+        publisher=publisher,
+        source_prefix=source_prefix,
+        device=device,
+        batch=batch,
+        threads=threads,
+    )
+    done: list[Produced] = []
+    failed: EocatError | None = None
+    for scene in found:
+        try:
+            done.append(_produce_one(scene, run))
+        except InputError as error:
+            failed = error
+            note(f"eocat: error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
+    write_collection(run)
+    _show(done, as_json)
+    if failed:
+        note(f"{len(found) - len(done)} of {len(found)} scenes could not be used")
+        raise typer.Exit(failed.exit_code)
+
+
+def _produce_one(scene: "Scene", run: "Run") -> "Produced":
+    from .produce import produce_scene
+
+    with progress_bar(f"{scene.id}", "chips") as advance:
+        return produce_scene(scene, run, advance)
+
+
+def _show(done: "list[Produced]", as_json: bool) -> None:
+    if as_json:
+        answer_json(
+            [
+                {
+                    "item": p.item,
+                    "folder": str(p.folder),
+                    "rows": p.rows,
+                    "leftOut": p.left_out,
+                    "rowRoot": p.root,
+                    "seconds": round(p.seconds, 3),
+                    "fresh": p.fresh,
+                }
+                for p in done
+            ]
+        )
+        return
+    for p in done:
+        state = f"{p.seconds:.1f} s" if p.fresh else "was there already"
+        left_out = f", {p.left_out} chips left out" if p.left_out else ""
+        answer(f"{p.folder}  {p.rows} rows  root {p.root[:16]}…  {state}{left_out}")
+
+
+def _open_key(name: str) -> "KeyFile":
+    from .signer import is_encrypted, read_key
+
+    return read_key(name, _passphrase(name, new=False) if is_encrypted(name) else None)
+
+
+def _passphrase(name: str, *, new: bool) -> bytes:
+    """From EOCAT_KEY_PASSPHRASE, else asked for at the terminal."""
+    if (given := os.environ.get("EOCAT_KEY_PASSPHRASE")) is not None:
+        if not given:
+            raise ConfigError(
+                "EOCAT_KEY_PASSPHRASE is empty", hint="set a passphrase, or use --no-passphrase"
+            )
+        return given.encode()
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"key {name} needs a passphrase and there is no terminal to ask at",
+            hint="set EOCAT_KEY_PASSPHRASE, or make the key with --no-passphrase",
+        )
+    answered: str = typer.prompt(
+        f"passphrase of key {name}", hide_input=True, confirmation_prompt=new, err=True
+    )
+    return answered.encode()

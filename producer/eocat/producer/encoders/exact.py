@@ -1,0 +1,233 @@
+"""The default encoder: MOSAIKS in integers, so that anyone who recomputes a vector gets the same bits.
+
+Random convolutional features (Rolf et al. 2021, doi:10.1038/s41467-021-24638-z) as DESIGN section 3 has them:
+each band shifted to 15 bits, int8 filters from ZCA-whitened patches, the positive and the negative part of
+every response summed over the chip, square root, L2 norm, float16. All up to the pooled sums is integer,
+exact in any order, so that batch, threads, blocks and device cannot show. The rest is one correctly rounded
+float64 operation after the other on each number. Patches come from `fit_bank.py`, files from `bank.py`.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eocat.verify.errors import ConfigError, InputError
+
+from .bank import Bank, Weights
+
+Gemm = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Kernel = Literal["auto", "int8", "float32"]
+
+LOW_BITS = 7  # x = 128·high + low
+X_MAX = (1 << 14) - 1  # x is a signed 15-bit integer: -16384..16383
+ROW_MULTIPLE = 64  # of a block: CUDA's int8 GEMM wants over 16 rows, and `_sum_rows` a power of two
+CPU_BLOCK_ROWS, CUDA_BLOCK_ROWS = 2048, 1 << 16  # block of 2048 rows × 256 filters × int32 stays in the cache
+
+
+def int8_gemm(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    """rows int8 (R, K) · filters int8 (F, K) transposed → int32 (R, F), by VNNI, AMX or CUDA."""
+    return torch._int_mm(rows, filters.t())
+
+
+def float32_gemm(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    """The same product in float32: exact, since every partial sum is an integer below 2^24.
+
+    TF32 and bf16 multipliers do no harm: |int8| ≤ 128 fits their 8 significant bits, sums stay float32.
+    """
+    return torch.mm(rows.float(), filters.float().t()).to(torch.int32)
+
+
+class ExactEncoder:
+    """Integer MOSAIKS with one filter bank; passes the contract `Encoder`.
+
+    device: "auto", "cpu", "cuda", "cuda:N". kernel: "int8", "float32", or "auto" for the first of the two
+    that gives the bank's known answer here (int8 GEMM saturated silently on some CPUs). block_rows: pixels
+    per GEMM. None of these changes a bit of any vector. Threads: torch's, set by the caller.
+    """
+
+    dtype = "float16"
+    tolerance: dict[str, Any] = {"kind": "bits"}  # noqa: RUF012 - a constant that the contract wants as a dict
+
+    def __init__(
+        self, bank: Bank, *, device: str = "auto", kernel: Kernel = "auto", block_rows: int | None = None
+    ) -> None:
+        self.name = bank.name
+        self.version: str = bank.facts["version"]
+        self.licence: str = bank.facts["licence"]
+        self.bands = bank.bands
+        self.min_size: int = bank.filters.shape[0]
+        self.dimension: int = 2 * bank.filters.shape[3]
+        self.weights: tuple[Weights, ...] = (bank.file,)
+        self.device = _device(device)
+        self._eight_bits = bank.facts["depth"] == 8
+        self._block_rows = block_rows or (CUDA_BLOCK_ROWS if self.device.type == "cuda" else CPU_BLOCK_ROWS)
+        self._load_filters(bank)
+        self._choose_kernel(bank, kernel)
+
+    def _load_filters(self, bank: Bank) -> None:
+        count = bank.filters.shape[3]
+        flat = torch.from_numpy(bank.filters.reshape(-1, count).T.copy())
+        depth = -(-flat.shape[1] // 8) * 8  # CUDA's int8 GEMM wants multiples of 8; the padding is zero
+        self._filters = torch.zeros((count, depth), dtype=torch.int8, device=self.device)
+        self._filters[:, : flat.shape[1]] = flat.to(self.device)
+        self._bank = bank
+        self._offsets = torch.from_numpy(bank.offsets.copy()).to(self.device)
+        shifts = torch.from_numpy(bank.shifts.astype(np.int32)).to(self.device)
+        self._factors, self._right = 1 << shifts.clamp(min=0), (-shifts).clamp(min=0)
+        heaviest = int(flat.to(torch.int64).abs().sum(1).max())  # largest L1 norm of a filter
+        response = heaviest * (X_MAX + 1)  # bound of |y|
+        if response >= 2**31 or heaviest << LOW_BITS >= 2**24:  # int32; float32_gemm
+            raise InputError(f"filters of bank {bank.name} are too large for exact sums")
+        self._group = 1  # rows that can be summed in int32 before int64 is needed
+        while self._group < ROW_MULTIPLE and 2 * self._group * response < 2**31:
+            self._group *= 2
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "architecture": "MOSAIKS random convolutional features, integer",
+            "filters": len(self._filters),
+            "filter_size": self.min_size,
+            "arithmetic": "int15 pixels, int7 filters, int64 sums",
+            "pooling": "sums of the positive and of the negative parts over all valid positions",
+            "normalisation": "sqrt(sum / total) in float64, rounded once to float16",
+            "dimension": self.dimension,
+        }
+
+    @property
+    def preprocess(self) -> dict[str, Any]:
+        return {
+            "bands": list(self.bands),
+            "input": "uint8" if self._eight_bits else "DN after max(0, DN - scene offset)",
+            "offsets": self._bank.offsets.tolist(),
+            "shifts": self._bank.shifts.tolist(),
+            "clip": [-X_MAX - 1, X_MAX],
+        }
+
+    def encode(self, pixels: NDArray[np.integer[Any]], *, offset: int) -> NDArray[np.float16]:
+        """(N, 512) float16 of chips (N, C, H, W); see `Encoder.encode`.
+
+        InputError for pixels of another shape or depth, and for a chip whose pooled sums are all zero (every
+        response is 0, as in a constant chip at the bank's offsets): it has no direction, so no vector. Chips
+        without data are the pipeline's to drop before this.
+        """
+        self._check(pixels, offset)
+        vectors = np.empty((len(pixels), self.dimension), np.float16)
+        for row, chip in enumerate(pixels):
+            sums = self.pooled_sums(chip, offset=offset)
+            if not sums.any():
+                raise InputError(
+                    f"chip in row {row} has no vector: every filter response is zero",
+                    hint="drop chips that are constant or without data before encoding",
+                )
+            vectors[row] = normalise(sums)
+        return vectors
+
+    def _check(self, pixels: NDArray[np.integer[Any]], offset: int) -> None:
+        channels = len(self.bands)
+        if pixels.ndim != 4 or pixels.shape[1] != channels or min(pixels.shape[2:]) < self.min_size:
+            raise InputError(
+                f"pixels for {self.name} must be (N, {channels}, H, W) with H, W ≥ {self.min_size}, "
+                f"found {pixels.shape}"
+            )
+        if (pixels.dtype == np.uint8) != self._eight_bits or not (
+            np.issubdtype(pixels.dtype, np.integer) and np.can_cast(pixels.dtype, np.int32)
+        ):
+            expected = "uint8" if self._eight_bits else "uint16, int16 or int32"
+            raise InputError(f"pixels for {self.name} must be {expected}, found {pixels.dtype}")
+        if not 0 <= offset <= 10_000:
+            raise InputError(f"DN offset must lie in 0..10000, found {offset}")
+
+    def pooled_sums(self, chip: NDArray[np.integer[Any]], *, offset: int) -> NDArray[np.int64]:
+        """int64 (2F,): Σ max(y, 0) of every filter over the chip (C, H, W), then Σ max(-y, 0)."""
+        high, low = self._planes(chip, offset)
+        height, width = (edge - self.min_size + 1 for edge in high.shape[:2])
+        step = max(1, self._block_rows // width)
+        total = torch.zeros(len(self._filters), dtype=torch.int64, device=self.device)
+        magnitude = torch.zeros_like(total)
+        for top in range(0, height, step):
+            shape = (min(step, height - top), width)
+            y = self._gemm(self._patches(low, top, shape), self._filters)
+            y.add_(self._gemm(self._patches(high, top, shape), self._filters), alpha=1 << LOW_BITS)
+            total += self._sum_rows(y)
+            magnitude += self._sum_rows(y.abs_())
+        return torch.cat([(magnitude + total) >> 1, (magnitude - total) >> 1]).cpu().numpy()
+
+    def _planes(self, chip: NDArray[np.integer[Any]], offset: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """high and low int8 (H, W, C) of the 15-bit pixels x = 128·high + low, low in 0..127."""
+        x = torch.from_numpy(chip.astype(np.int32)).to(self.device).permute(1, 2, 0).contiguous()
+        x = (x - offset).clamp_(0, (1 << 16) - 1) - self._offsets
+        x = (x * self._factors >> self._right).clamp_(-X_MAX - 1, X_MAX)
+        return (x >> LOW_BITS).to(torch.int8), (x & ((1 << LOW_BITS) - 1)).to(torch.int8)
+
+    def _patches(self, plane: torch.Tensor, top: int, shape: tuple[int, int]) -> torch.Tensor:
+        """im2col: int8 (R, K) of the k×k×C windows of rows top.., R and K zero-padded (a zero row adds 0)."""
+        (rows, columns), k, depth = shape, self.min_size, self._filters.shape[1]
+        _, width, channels = plane.shape
+        padded = -(-rows * columns // ROW_MULTIPLE) * ROW_MULTIPLE
+        patches = torch.zeros((padded, depth), dtype=torch.int8, device=self.device)
+        run, line = k * channels, width * channels
+        source = plane.as_strided((rows, columns, k, run), (line, channels, line, 1), top * line)
+        patches.as_strided((rows, columns, k, run), (columns * depth, depth, run, 1)).copy_(source)
+        return patches
+
+    def _sum_rows(self, y: torch.Tensor) -> torch.Tensor:
+        """int64 (F,) sums of int32 (R, F): first groups of rows that cannot overflow int32, much faster."""
+        groups = y.view(self._group, -1, y.shape[1]).sum(0, dtype=torch.int32)
+        return groups.sum(0, dtype=torch.int64)
+
+    def _choose_kernel(self, bank: Bank, kernel: Kernel) -> None:
+        kernels: dict[Kernel, Gemm] = {"int8": int8_gemm, "float32": float32_gemm}
+        chip, refused = known_chip(len(bank.bands), bank.facts["depth"]), []
+        for name in kernels if kernel == "auto" else (kernel,):
+            self.kernel, self._gemm = name, kernels[name]
+            try:
+                answer = answer_digest(self.encode(chip[None], offset=0))
+            except RuntimeError as error:  # torch has no such GEMM for this device
+                refused.append(f"{name} is not available ({str(error).splitlines()[0]})")
+                continue
+            if answer == bank.facts["known_answer"]:
+                return
+            refused.append(f"{name} gives wrong sums")
+        raise ConfigError(
+            f"exact arithmetic fails on {self.device}: {'; '.join(refused)}",
+            hint="try --device cpu, or another build of torch",
+        )
+
+
+def normalise(sums: NDArray[np.int64]) -> NDArray[np.float16]:
+    """float16 sqrt(s / Σ s) of pooled sums (not all zero): a unit vector.
+
+    The squared L2 norm of the roots is the integer Σ s, so there is no float sum whose order could matter.
+    Conversion, division, root and rounding to float16 are each correctly rounded (IEEE 754), on any machine.
+    numpy rounds float64 to float16 once; torch would go through float32 and round twice.
+    """
+    total = np.float64(int(sums.sum()))
+    return np.sqrt(sums.astype(np.float64) / total).astype(np.float16)
+
+
+def answer_digest(vectors: NDArray[np.float16]) -> str:
+    """SHA-256 (hex) of the little-endian bytes of float16 vectors."""
+    return hashlib.sha256(vectors.astype("<f2").tobytes()).hexdigest()
+
+
+def known_chip(channels: int, depth: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The chip (C, 40, 40) of the known-answer test: a fixed sequence, with extremes."""
+    index = np.arange(channels * 40 * 40, dtype=np.uint64)
+    noise = (index * 6364136223846793005 + 1442695040888963407) >> 48  # 16 bits; uint64 wraps, as meant
+    pixels = np.where(index % 5 == 0, 0, np.where(index % 5 == 1, 65535, noise >> 2))
+    chip = pixels.astype(np.uint16).reshape(channels, 40, 40)
+    return (chip >> 6).clip(0, 255).astype(np.uint8) if depth == 8 else chip
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} was asked for, torch {torch.__version__} sees no CUDA device")
+    return device

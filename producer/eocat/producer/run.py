@@ -1,0 +1,142 @@
+"""One run of the producer: an encoder and a recipe over scenes of one collection."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from eocat.verify import canonical
+from eocat.verify.errors import ConfigError, UsageError
+from eocat.verify.evidence import read_limited
+from eocat.verify.statement import Encoder as EncoderClaim
+from eocat.verify.statement import WeightsFile, space_digest
+
+from .encoders import Encoder, load_encoder
+from .recipe import Recipe
+from .signer import Signer
+from .sources import Scene
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all scenes of a run share. batch: chips encoded at once; threads: of torch and of the decoder."""
+
+    encoder: Encoder
+    recipe: Recipe
+    collection: str
+    out: Path
+    signer: Signer
+    licence: str
+    publisher: str
+    source_prefix: str | None
+    interval: tuple[datetime, datetime] | None  # for scenes that do not say when they were taken
+    device: str
+    batch: int
+    threads: int
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.collection
+
+
+def claim_of(encoder: Encoder) -> EncoderClaim:
+    """The encoder as a statement names it."""
+    return EncoderClaim(
+        name=encoder.name,
+        version=encoder.version,
+        licence=encoder.licence,
+        weights=[
+            WeightsFile(name=w.name, sha256=w.sha256, blake3=w.blake3, size=w.size) for w in encoder.weights
+        ],
+        config=encoder.config,
+    )
+
+
+def space_of(encoder: Encoder) -> str:
+    """Digest (hex) of the encoder's embedding space."""
+    return space_digest(encoder.config, encoder.preprocess, [part.sha256 for part in encoder.weights])
+
+
+def prepare_run(
+    scenes: Sequence[Scene],
+    signer: Signer,
+    *,
+    collection: str,
+    out: Path,
+    encoder: str = "exact",
+    layout: str = "tile",
+    chip_size: int = 224,
+    stride: int | None = None,
+    max_nodata_percent: int = 50,
+    interval: tuple[datetime, datetime] | None = None,
+    licence: str = "other",
+    publisher: str | None = None,
+    source_prefix: str | None = None,
+    device: str = "auto",
+    batch: int = 16,
+    threads: int = 1,
+) -> Run:
+    """The run over `scenes` with the encoder that their bands select. stride: by default the chip's size.
+
+    Raises UsageError where the scenes need different encoders, ConfigError where the collection's folder
+    holds vectors of another embedding space.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", collection):
+        raise UsageError(
+            f"collection {collection[:80]!r} is no identifier",
+            hint="letters, digits, '.', '_' and '-', at most 128, a letter or digit first",
+        )
+    ready = _one_encoder(scenes, encoder, device)
+    recipe = Recipe(
+        encoder=ready.name,
+        space=space_of(ready),
+        bands=ready.bands,
+        layout=layout,
+        chip_size=chip_size,
+        stride=stride or chip_size,
+        max_nodata_percent=max_nodata_percent,
+    )
+    run = Run(
+        encoder=ready,
+        recipe=recipe,
+        collection=collection,
+        out=out,
+        signer=signer,
+        licence=licence,
+        publisher=publisher or signer.name,
+        source_prefix=source_prefix,
+        interval=interval,
+        device=device,
+        batch=batch,
+        threads=threads,
+    )
+    _check_space(run)
+    return run
+
+
+def _one_encoder(scenes: Sequence[Scene], name: str, device: str) -> Encoder:
+    """The encoder for all scenes, loaded once for each set of bands."""
+    by_bands = {
+        bands: load_encoder(name, bands, device=device) for bands in {scene.bands for scene in scenes}
+    }
+    names = {encoder.name for encoder in by_bands.values()}
+    if len(names) > 1:
+        raise UsageError(
+            f"the scenes need different encoders: {', '.join(sorted(names))}",
+            hint="vectors of two spaces cannot be compared: produce them into two collections",
+        )
+    return next(iter(by_bands.values()))
+
+
+def _check_space(run: Run) -> None:
+    path = run.folder / "collection.json"
+    if not path.is_file():
+        return
+    found = canonical.parse(read_limited(path, canonical.MAX_BYTES), what=str(path)).get("eocat:space")
+    if found != run.recipe.space:
+        raise ConfigError(
+            f"collection {run.collection} in {run.out} is of space {str(found)[:16]}…, "
+            f"this encoder's is {run.recipe.space[:16]}…",
+            hint="vectors of two spaces cannot be compared: choose another --collection",
+        )

@@ -1,0 +1,6 @@
+"""Scenes: what can be embedded, from the files that people have. DESIGN.md, section 3."""
+
+from .find import find_scenes
+from .scene import Pixels, Scene, SourceFile
+
+__all__ = ["Pixels", "Scene", "SourceFile", "find_scenes"]

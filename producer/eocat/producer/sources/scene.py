@@ -1,0 +1,235 @@
+"""The contract of the sources: a `Scene` names files and bands, and decodes pixels. DESIGN.md, section 3.
+
+A reader makes a Scene from metadata alone; nothing is decoded until `read` or `decode` is called, so that
+the files can be hashed first. All numbers of pixels refer to the scene's reference grid, which is the grid
+of its finest band. Coarser bands are replicated pixel by pixel onto it, which is nearest-neighbour
+resampling in exact integers, and only where the grids nest.
+"""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from pydantic import JsonValue
+from rasterio.errors import RasterioError
+
+from eocat.verify.errors import InputError
+
+from .gdal import Grid, decode
+
+SAFE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that a scene comes from: `name` as it stands in the statement, relative with "/"."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BandFile:
+    """Where one band's pixels are: band number `index` (from 1) of a raster, on its own grid."""
+
+    band: str
+    path: str
+    index: int
+    name: str
+    grid: Grid
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Decoded bands, each on its own grid: a whole Sentinel-2 tile takes 1.3 GiB so, 3 GiB if replicated.
+
+    planes: (H / step, W / step) each; steps: pixels of the reference grid per pixel of the plane.
+    """
+
+    planes: tuple[NDArray[np.integer], ...]
+    steps: tuple[int, ...]
+    height: int
+    width: int
+
+    def window(self, x: int, y: int, width: int, height: int) -> NDArray[np.integer]:
+        """(C, height, width) DN of the window whose upper-left pixel of the reference grid is (x, y)."""
+        if not (0 <= x < x + width <= self.width and 0 <= y < y + height <= self.height):
+            raise ValueError(f"window {x},{y} {width} × {height} is not inside {self.width} × {self.height}")
+        out = np.empty((len(self.planes), height, width), self.planes[0].dtype)
+        for target, plane, step in zip(out, self.planes, self.steps, strict=True):
+            rows = np.arange(y, y + height) // step
+            columns = np.arange(x, x + width) // step
+            part = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            target[:] = part[rows - rows[0]][:, columns - columns[0]] if step > 1 else part
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One acquisition over one place, not yet decoded. Made by the readers through `make_scene`."""
+
+    id: str
+    product: str  # "sentinel-2-l1c" | "sentinel-2-l2a" | "raster"
+    bands: tuple[str, ...]  # "B01" … "B12", or "red", "green", "blue"
+    files: tuple[SourceFile, ...]  # all that pixels or metadata came from
+    crs: str  # "EPSG:32633", or WKT where there is no code
+    transform: Affine
+    height: int
+    width: int
+    dtype: str  # "uint8" | "uint16" | "int16"
+    start: datetime | None  # UTC; None: the source does not say
+    end: datetime | None
+    nodata: int | None
+    offset: int  # DN to subtract before the scale of 1e-4
+    properties: Mapping[str, JsonValue]  # STAC properties that the source states
+    assumptions: tuple[str, ...]  # what was inferred, not read
+    band_files: tuple[BandFile, ...] = field(repr=False)
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.crs, self.transform, self.height, self.width)
+
+    def read(self, bands: Sequence[str], *, workers: int | None = None) -> NDArray[np.integer]:
+        """(C, H, W) raw DN of the bands in the order asked for, all on the reference grid.
+
+        Every band is decoded once. workers: files decoded side by side, by default one per CPU.
+        Raises InputError for a band that the scene lacks and for a damaged file.
+        """
+        sources = self._sources(bands)
+        out = np.empty((len(sources), self.height, self.width), self.dtype)
+        steps = [self._step(source) for source in sources]
+        planes = [
+            out[i] if step == 1 else np.empty((source.grid.height, source.grid.width), self.dtype)
+            for i, (source, step) in enumerate(zip(sources, steps, strict=True))
+        ]
+        self._fill(sources, planes, workers)
+        for target, plane, step in zip(out, planes, steps, strict=True):
+            if step > 1:
+                height, width = plane.shape
+                target.reshape(height, step, width, step)[:] = plane[:, None, :, None]
+        return out
+
+    def decode(self, bands: Sequence[str], *, workers: int | None = None) -> Pixels:
+        """The bands as `read` gives them, held on their own grids and replicated per window: less memory."""
+        sources = self._sources(bands)
+        planes = [np.empty((source.grid.height, source.grid.width), self.dtype) for source in sources]
+        self._fill(sources, planes, workers)
+        steps = tuple(self._step(source) for source in sources)
+        return Pixels(tuple(planes), steps, self.height, self.width)
+
+    def _sources(self, bands: Sequence[str]) -> list[BandFile]:
+        table = {source.band: source for source in self.band_files}
+        if missing := [band for band in bands if band not in table]:
+            raise InputError(
+                f"scene {self.id} has no band {', '.join(missing)}, its bands are {', '.join(self.bands)}",
+                hint="fetch the missing band files, or choose an encoder for the bands that are there",
+            )
+        if not bands or len(set(bands)) < len(bands):
+            raise ValueError(f"bands to read must be named once each, got {list(bands)}")
+        return [table[band] for band in bands]
+
+    def _step(self, source: BandFile) -> int:
+        step = source.grid.steps(self.grid)
+        if step is None:  # make_scene has checked every band: only a hand-made Scene comes here
+            raise ValueError(f"band {source.band} is not on the grid of scene {self.id}")
+        return step
+
+    def _fill(self, sources: list[BandFile], planes: list[NDArray[np.integer]], workers: int | None) -> None:
+        """Decode each file once, files side by side: GDAL releases the lock, so threads are enough."""
+        targets: defaultdict[str, dict[int, NDArray[np.integer]]] = defaultdict(dict)
+        names = {source.path: source.name for source in sources}
+        for source, plane in zip(sources, planes, strict=True):
+            targets[source.path][source.index] = plane
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+            jobs = {path: pool.submit(decode, path, bands) for path, bands in targets.items()}
+        for path, job in jobs.items():
+            if isinstance(error := job.exception(), RasterioError):
+                raise InputError(
+                    f"{names[path]} of scene {self.id} cannot be decoded: it is damaged or cut off",
+                    hint="fetch the file again and compare its size and checksum with the publisher's",
+                ) from error
+            job.result()
+
+
+def make_scene(
+    *,
+    id: str,  # noqa: A002 - the field's name
+    product: str,
+    band_files: Sequence[BandFile],
+    files: Sequence[SourceFile],
+    nodata: int | None,
+    offset: int,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    properties: Mapping[str, JsonValue] | None = None,
+    assumptions: Sequence[str] = (),
+) -> Scene:
+    """The scene of these bands, on the grid of the finest one.
+
+    Raises InputError if two files hold one band, grids do not nest, or pixel types differ.
+    """
+    if twice := [band for band, count in Counter(source.band for source in band_files).items() if count > 1]:
+        names = " and ".join(source.name for source in band_files if source.band == twice[0])
+        raise InputError(
+            f"scene {id} has band {twice[0]} twice: {names}", hint="keep one file for each band in the folder"
+        )
+    finest = min(band_files, key=lambda source: (source.grid.transform.a, source.band))
+    for source in band_files:
+        if source.grid.steps(finest.grid) is None:
+            raise InputError(
+                f"{source.name} does not lie on the grid of {finest.name}: "
+                f"{source.grid} against {finest.grid}",
+                hint="bring all bands of a scene to one extent and reference system with gdalwarp -r near",
+            )
+        if source.dtype != finest.dtype:
+            raise InputError(
+                f"{source.name} holds {source.dtype} values, {finest.name} holds {finest.dtype}: "
+                "one type is expected for all bands of a scene",
+            )
+    grid = finest.grid
+    return Scene(
+        id=id,
+        product=product,
+        bands=tuple(source.band for source in band_files),
+        files=tuple(files),
+        crs=grid.crs,
+        transform=grid.transform,
+        height=grid.height,
+        width=grid.width,
+        dtype=finest.dtype,
+        start=start,
+        end=end,
+        nodata=nodata,
+        offset=offset,
+        properties=_ground_sample_distance(grid) | dict(properties or {}),
+        assumptions=tuple(assumptions),
+        band_files=tuple(band_files),
+    )
+
+
+def _ground_sample_distance(grid: Grid) -> dict[str, JsonValue]:
+    """STAC `gsd`, the pixel in metres; nothing for a grid that is not UTM."""
+    pixel = grid.transform.a
+    return {"gsd": int(pixel) if pixel.is_integer() else pixel} if grid.is_utm else {}
+
+
+def safe_id(name: str) -> tuple[str, tuple[str, ...]]:
+    """The name as an identifier, and the assumption to record if it had to be changed for that."""
+    if SAFE_ID.fullmatch(name):
+        return name, ()
+    changed = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-")[:128]
+    if not SAFE_ID.fullmatch(changed):
+        raise InputError(
+            f"the name {name!r} gives no identifier", hint="rename it with letters, digits, '.', '_' and '-'"
+        )
+    return changed, (f"id: the name {name!r}, other characters replaced by '-'",)

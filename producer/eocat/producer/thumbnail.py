@@ -1,0 +1,49 @@
+"""A shard's thumbnail: the first three principal components of its vectors as red, green and blue."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .chips import Chip
+
+MAX_CELLS = 512  # along the longer side: larger layouts are thinned
+MIN_PIXELS = 256
+
+
+def write_thumbnail(chips: Sequence[Chip], vectors: NDArray[np.floating], path: Path) -> None:
+    """A PNG with one cell per chip, where the chip lies in its scene; empty places are transparent.
+
+    vectors: (N, D). Components are stretched to 0..255 between their 2nd and 98th percentile.
+    """
+    colours = _stretch(principal_components(vectors.astype(np.float64)))
+    step = max(1, min(chip.size for chip in chips))
+    columns = np.array([chip.x for chip in chips]) // step
+    lines = np.array([chip.y for chip in chips]) // step
+    columns, lines = columns - columns.min(), lines - lines.min()
+    thin = max(columns.max() + 1, lines.max() + 1) // MAX_CELLS + 1
+    columns, lines = columns // thin, lines // thin
+    picture = np.zeros((lines.max() + 1, columns.max() + 1, 4), np.uint8)
+    picture[lines, columns, :3] = colours
+    picture[lines, columns, 3] = 255
+    scale = -(-MIN_PIXELS // max(picture.shape[:2]))
+    Image.fromarray(picture.repeat(scale, 0).repeat(scale, 1)).save(path, format="PNG", optimize=False)
+
+
+def principal_components(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Projection on the three leading components, (N, 3); each one's largest weight is positive."""
+    centred = vectors - vectors.mean(axis=0)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    leading = directions[:, ::-1][:, :3]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), range(leading.shape[1])])
+    projected = centred @ leading
+    return np.pad(projected, ((0, 0), (0, 3 - projected.shape[1])))
+
+
+def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    low, high = np.percentile(values, [2, 98], axis=0)
+    span = np.where(high > low, high - low, 1)
+    stretched: NDArray[np.uint8] = np.rint(np.clip((values - low) / span, 0, 1) * 255).astype(np.uint8)
+    return stretched

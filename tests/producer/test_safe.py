@@ -1,0 +1,223 @@
+"""Sentinel-2 SAFE products, folder and zip: metadata, offsets, resolutions, and each damage's own sentence."""
+
+import os
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_safe import BANDS, METRES, band_pixels, make_safe, write_jp2, zipped
+from source_contract import SourceContract
+
+from eocat.producer.sources import Scene, find_scenes
+from eocat.producer.sources.safe_xml import parse_xml
+from eocat.verify.errors import InputError
+
+
+def only(path: Path) -> Scene:
+    (scene,) = find_scenes([path])
+    return scene
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        find_scenes([path])
+    assert caught.value.hint
+    return str(caught.value)
+
+
+def edit(root: Path, old: str, new: str, *, name: str = "MTD_MSIL*.xml") -> None:
+    (path,) = root.rglob(name)
+    text = path.read_text()
+    assert re.search(old, text)
+    path.write_text(re.sub(old, new, text, flags=re.DOTALL))
+
+
+def image(root: Path, band: str) -> Path:
+    (path,) = root.rglob(f"*_{band}.jp2")
+    return path
+
+
+class TestLevel1C(SourceContract):
+    @pytest.fixture
+    def scene(self, tmp_path: Path) -> Scene:
+        return only(make_safe(tmp_path, "1C"))
+
+
+class TestLevel2A(SourceContract):
+    @pytest.fixture
+    def scene(self, tmp_path: Path) -> Scene:
+        return only(make_safe(tmp_path, "2A"))
+
+
+class TestZip(SourceContract):
+    @pytest.fixture
+    def scene(self, tmp_path: Path) -> Scene:
+        (tmp_path / "unpacked").mkdir()
+        path = zipped(make_safe(tmp_path / "unpacked", "1C"))
+        return only(path.rename(tmp_path / "odd, name {1}.zip".replace("{1}", "1")))
+
+
+class TestMetadata:
+    @pytest.mark.parametrize("level", ["1C", "2A"])
+    def test_what_the_product_says_of_itself(self, tmp_path: Path, level: str) -> None:
+        scene = only(make_safe(tmp_path, level))
+        assert scene.id == f"S2A_MSIL{level}_20230625T100031_N0509_R122_T33TUL_20230625T140000"
+        assert scene.product == f"sentinel-2-l{level.lower()}"
+        assert scene.bands == tuple(band for band in BANDS if level == "1C" or band != "B10")
+        assert scene.start == scene.end == datetime(2023, 6, 25, 10, 8, 12, 500000, UTC)
+        assert (scene.offset, scene.nodata, scene.crs) == (1000, 0, "EPSG:32633")
+        assert scene.assumptions == ()
+        assert dict(scene.properties) == {
+            "platform": "sentinel-2a",
+            "constellation": "sentinel-2",
+            "instruments": ["msi"],
+            "gsd": 10,
+            "eo:cloud_cover": 15.05,
+            "grid:code": "MGRS-33TUL",
+            "s2:processing_baseline": "05.09",
+            "s2:product_uri": f"{scene.id}.SAFE",
+        }
+
+    def test_a_product_before_baseline_4_has_no_offset(self, tmp_path: Path) -> None:
+        assert only(make_safe(tmp_path, "1C", baseline="02.06", offset=None)).offset == 0
+
+    @pytest.mark.parametrize("level", ["1C", "2A"])
+    def test_each_band_comes_at_its_finest_resolution(self, tmp_path: Path, level: str) -> None:
+        scene = only(make_safe(tmp_path, level))
+        for band, pixels in zip(scene.bands, scene.read(scene.bands), strict=True):
+            metres = METRES.get(band, 20)
+            index = np.arange(120) // (metres // 10)
+            assert np.array_equal(pixels, band_pixels(band, metres)[np.ix_(index, index)])
+
+    def test_files_are_the_metadata_and_the_chosen_images(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "2A")
+        names = [file.name.removeprefix(f"{root.name}/") for file in only(root).files]
+        assert len(names) == 2 + 12
+        assert names[-1] == "MTD_MSIL2A.xml"
+        assert not any("_60m" in name and "B09" not in name and "B01" not in name for name in names)
+
+    def test_a_zip_is_one_file_with_the_same_pixels(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C")
+        packed = only(zipped(root))
+        assert [file.name for file in packed.files] == [f"{root.name}.zip"]
+        assert np.array_equal(packed.read(BANDS), only(root).read(BANDS))
+
+    def test_a_renamed_folder_keeps_the_products_id(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C")
+        renamed = root.rename(tmp_path / "mine.SAFE")
+        scene = only(renamed)
+        assert scene.id == root.stem
+        assert scene.assumptions == ("id: PRODUCT_URI; the folder is called mine.SAFE",)
+
+    def test_without_tile_metadata_the_datatakes_time_is_recorded_as_such(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C")
+        next(root.rglob("MTD_TL.xml")).unlink()
+        scene = only(root)
+        assert scene.start == datetime(2023, 6, 25, 10, 0, 31, 24000, UTC)
+        assert any("datatake" in text for text in scene.assumptions)
+
+    def test_absent_bands_are_no_part_of_the_scene(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C")
+        image(root, "B05").unlink()
+        scene = only(root)
+        assert "B05" not in scene.bands
+        with pytest.raises(InputError, match="has no band B05"):
+            scene.read(["B05"])
+
+
+class TestRealProducts:
+    def test_the_one_band_of_a_real_tile(self, shared_data: Path) -> None:
+        scene = only(shared_data / "s2_l1c_safe_31TDH")
+        assert (scene.bands, scene.offset, scene.nodata) == (("B01",), 0, 0)
+        assert (scene.crs, scene.height, scene.transform.a) == ("EPSG:32631", 1830, 60)
+        assert scene.start == datetime(2018, 1, 1, 10, 54, 35, 457000, UTC)
+        assert scene.read(["B01"]).mean() == pytest.approx(1242.5188, abs=1e-3)
+
+    @pytest.mark.parametrize(
+        ("pattern", "message"),
+        [
+            ("S2A_MSIL1C_*.zip", "13 of 13 band files are empty"),
+            ("S2A_MSIL2A_*157.SAFE", "holds no band: none of the 12"),
+            ("S1A_*.zip", "holds 0 files of Sentinel-2 product metadata"),
+        ],
+    )
+    def test_products_without_pixels_are_refused(self, shared_data: Path, pattern: str, message: str) -> None:
+        (path,) = (shared_data / "safe_provenance").glob(pattern)
+        assert message in refusal(path)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "empty band": (lambda root: os.truncate(image(root, "B02"), 0), "1 of 13 band files are empty"),
+    "cut header": (lambda root: os.truncate(image(root, "B02"), 40), "B02.jp2 cannot be opened"),
+    "no metadata": (lambda root: (root / "MTD_MSIL1C.xml").unlink(), "holds 0 files of Sentinel-2"),
+    "cut metadata": (lambda root: os.truncate(root / "MTD_MSIL1C.xml", 400), "is not well-formed UTF-8 XML"),
+    "no offset": (
+        lambda root: edit(root, "<RADIO_ADD.*OFFSET>", ""),
+        "has baseline '05.09' and no RADIO_ADD_OFFSET",
+    ),
+    "two offsets": (lambda root: edit(root, '"3">-1000', '"3">-900'), "has 2 different band offsets"),
+    "offset no number": (lambda root: edit(root, ">-1000<", ">-1e3<"), "has '-1e3' where a whole number"),
+    "another scale": (lambda root: edit(root, ">10000<", ">1000<"), "has quantification value 1000"),
+    "two granules": (lambda root: edit(root, "</Granule>", "</Granule><Granule/>"), "lists 2 granules"),
+    "no uri": (lambda root: edit(root, "<PRODUCT_URI>.*</PRODUCT_URI>", ""), "has no PRODUCT_URI"),
+    "broken time": (
+        lambda root: edit(root, "2023-06-25T10:08", "25 June", name="MTD_TL.xml"),
+        "has the time '25 June",
+    ),
+    "entities": (
+        lambda root: edit(root, r"\?>", '?><!DOCTYPE x [<!ENTITY a "aaaa">]>'),
+        "declares a document type",
+    ),
+    "path out of the product": (
+        lambda root: edit(root, r"GRANULE/[^<]*/IMG_DATA", "GRANULE/../../IMG_DATA"),
+        "holds no band",
+    ),
+    "band of another zone": (
+        lambda root: write_jp2(image(root, "B02"), band_pixels("B02", 10), 10, epsg=32634),
+        "does not lie on the grid of",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", DAMAGES)
+def test_damage_is_refused_before_decoding(tmp_path: Path, defect: str) -> None:
+    root = make_safe(tmp_path, "1C")
+    damage, message = DAMAGES[defect]
+    damage(root)
+    with pytest.raises(InputError, match=re.escape(message)):
+        find_scenes([root])
+
+
+def test_a_cut_code_stream_is_found_when_it_is_decoded(tmp_path: Path) -> None:
+    root = make_safe(tmp_path, "1C")
+    path = image(root, "B02")
+    os.truncate(path, path.stat().st_size - 500)
+    scene = only(root)
+    with pytest.raises(InputError, match=r"B02\.jp2 of scene .* cannot be decoded") as caught:
+        scene.read(scene.bands)
+    assert caught.value.hint
+    assert scene.read(["B03"]).shape == (1, 120, 120)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no zip at all"])
+def test_a_broken_zip_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.zip").write_bytes(content)
+    assert "a.zip is no readable zip" in refusal(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'<!DOCTYPE a SYSTEM "http://example.com/x"><a/>',
+        '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a><a/>'.encode("utf-16"),
+        b'<?xml version="1.0" encoding="UTF-7"?>+ADwAIQ-DOCTYPE a+AD4-<a/>',
+        b"<a>",
+        b"",
+    ],
+)
+def test_xml_that_could_reach_further_is_refused(data: bytes) -> None:
+    with pytest.raises(InputError):
+        parse_xml(data, "x.xml")

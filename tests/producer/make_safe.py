@@ -14,7 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-METRES = {band: 10 for band in ("B02", "B03", "B04", "B08")} | {"B01": 60, "B09": 60, "B10": 60}
+METRES = dict.fromkeys(("B02", "B03", "B04", "B08"), 10) | {"B01": 60, "B09": 60, "B10": 60}
 EXTENT = 1200  # metres a side
 LEFT, TOP = 300000, 5100000
 
@@ -90,7 +90,7 @@ def images(level: str) -> list[tuple[str, str, int]]:
 
 
 def band_pixels(band: str, metres: int) -> NDArray[np.uint16]:
-    """The DN that the product holds for a band at a resolution: any band and pixel can be told by its value."""
+    """The DN that the product holds for a band at a resolution: bands and pixels can be told apart."""
     side = EXTENT // metres
     row, column = np.indices((side, side))
     return (1000 + 100 * BANDS.index(band) + (row * 7 + column * 3) % 97 + metres // 10).astype(np.uint16)

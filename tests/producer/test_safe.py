@@ -1,4 +1,4 @@
-"""Sentinel-2 SAFE products, folder and zip: metadata, offsets, resolutions, and each damage's own sentence."""
+"""Sentinel-2 SAFE products, folder and zip: metadata, offsets, resolutions, and what each damage says."""
 
 import os
 import re
@@ -57,7 +57,7 @@ class TestZip(SourceContract):
     def scene(self, tmp_path: Path) -> Scene:
         (tmp_path / "unpacked").mkdir()
         path = zipped(make_safe(tmp_path / "unpacked", "1C"))
-        return only(path.rename(tmp_path / "odd, name {1}.zip".replace("{1}", "1")))
+        return only(path.rename(tmp_path / "odd, name (1).zip"))
 
 
 class TestMetadata:

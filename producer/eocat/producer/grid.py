@@ -75,9 +75,9 @@ def cell_at(latitude: float, longitude: float) -> Cell:
         raise InputError(
             f"latitude {latitude} is south of the Major TOM grid, which ends at {-LAST_ROW * ROW_STEP}"
         )
-    column = math.ceil(longitude / column_step(row)) - 1
-    count = column_count(row)
-    return Cell(row, column if column >= -(count // 2) else (count - 1) // 2)
+    first, last = _columns(row)
+    column = min(math.ceil(longitude / column_step(row)) - 1, last)  # 180° can come out above the last line
+    return Cell(row, column if column >= first else last)
 
 
 def cell_named(name: str) -> Cell:
@@ -85,9 +85,8 @@ def cell_named(name: str) -> Cell:
     if match := _NAME.fullmatch(name):
         row = int(match[1]) if match[2] == "U" else -int(match[1])
         column = int(match[3]) if match[4] == "R" else -int(match[3])
-        cell, count = Cell(row, column), column_count(row)
-        in_grid = abs(row) <= LAST_ROW and -(count // 2) <= column <= (count - 1) // 2
-        if in_grid and cell.name == name:  # "0D" is spelled 0U
+        cell, (first, last) = Cell(row, column), _columns(row)
+        if abs(row) <= LAST_ROW and first <= column <= last and cell.name == name:  # "0D" is spelled 0U
             return cell
     raise InputError(
         f"{name[:40]!r} is no cell of the Major TOM 10 km grid, one such as 581U_143R is expected"
@@ -103,6 +102,12 @@ def column_count(row: int) -> int:
 def column_step(row: int) -> float:
     """Degrees of longitude between the row's column lines."""
     return 360 / column_count(row)
+
+
+def _columns(row: int) -> tuple[int, int]:
+    """The row's westernmost and easternmost column; of an odd number the middle one starts at Greenwich."""
+    count = column_count(row)
+    return -(count // 2), (count - 1) // 2
 
 
 def _utm_zone(latitude: float, longitude: float) -> int:

@@ -2,7 +2,7 @@
 
 Everything follows from the seed through integers and correctly rounded operations (no sine, no exponential,
 no matrix product), so that every machine draws the same map. Distances are in pixels of 10 m; the coast, the
-river and the town scale with the map, fields and streets do not.
+river, the town and the clouds scale with the map, fields and streets do not.
 """
 
 from dataclasses import dataclass
@@ -99,14 +99,17 @@ def fractal(size: int, cell: float, octaves: int, rng: np.random.Generator) -> F
         rows = lattice[at] + (lattice[at + 1] - lattice[at]) * ease[:, None]
         total += (rows[:, at] + (rows[:, at + 1] - rows[:, at]) * ease) / 2**octave
         weight += 1 / 2**octave
-    return np.asarray(total / weight)
+    noise: Field = total / weight
+    return noise
 
 
 def _relief(size: int, rng: np.random.Generator) -> Field:
     """Height above the sea, in no unit: the land rises to the east, the coast runs about north and south."""
     y, x = (np.indices((size, size)) + 0.5) / size
     rise = x - 0.27 + 0.16 * y
-    return 0.7 * rise + 0.75 * (fractal(size, size / 2.6, 6, rng) - 0.5) * (0.45 + np.abs(rise))
+    rough = (fractal(size, size / 2.6, 6, rng) - 0.5) * (0.45 + np.abs(rise))
+    height: Field = 0.7 * rise + 0.75 * rough
+    return height
 
 
 def _farmland(
@@ -207,7 +210,7 @@ def _river(size: int, rng: np.random.Generator) -> Mask:
 
 def _clouds(size: int, rng: np.random.Generator) -> Field:
     """A few fair-weather clouds: what rises above the 98th percentile of a noise."""
-    noise = fractal(size, 170, 6, rng)
+    noise = fractal(size, size / 6.5, 6, rng)
     level = np.sort(noise, axis=None)[int(noise.size * 0.98)]
     return np.asarray(np.clip((noise - level) * 14, 0, 1))
 

@@ -189,7 +189,9 @@ def _unnamed_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target`, whole and on disk, or else is removed."""
     folder = target.parent / f".tmp-{target.name}-{os.getpid()}"
     try:
-        shutil.rmtree(folder, ignore_errors=True)
+        for left_over in target.parent.glob(f".tmp-{target.name}-*"):
+            if not _is_running(int(left_over.name.rpartition("-")[2])):
+                shutil.rmtree(left_over)
         folder.mkdir(parents=True)
         yield folder
         for path in (*sorted(folder.iterdir()), folder):
@@ -203,6 +205,16 @@ def _unnamed_folder(target: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def _sync(path: Path) -> None:

@@ -127,8 +127,8 @@ def _bands(landscape: Landscape, rng: np.random.Generator) -> Iterator[NDArray[n
 
 def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
     """Nearly normal noise, mean 0 and deviation 1: the sum of three even draws needs no logarithm."""
-    draws = rng.random(shape) + rng.random(shape) + rng.random(shape)
-    return np.asarray(2 * (draws - 1.5))
+    noise: Field = 2 * (rng.random(shape) + rng.random(shape) + rng.random(shape) - 1.5)
+    return noise
 
 
 def _blur(image: Field) -> Field:
@@ -147,4 +147,5 @@ def _coarsen(image: Field, step: int) -> Field:
     size = image.shape[0]
     padded = np.pad(image, (0, -size % step), mode="edge")
     blocks = padded.reshape(padded.shape[0] // step, step, -1, step).mean(axis=(1, 3))
-    return blocks.repeat(step, axis=0).repeat(step, axis=1)[:size, :size]
+    fine: Field = blocks.repeat(step, axis=0).repeat(step, axis=1)
+    return fine[:size, :size]

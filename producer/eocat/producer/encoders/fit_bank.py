@@ -40,8 +40,12 @@ class Fit:
 PATCHES = 60_000  # drawn for the covariance
 
 
-def fit(images: Sequence[Image], *, size: int, count: int, bias: float, seed: int) -> Fit:
+def fit(
+    images: Sequence[Image], *, size: int, count: int, bias: float, seed: int, iterations: int = 0
+) -> Fit:
     """Filters from `count` random patches of size×size pixels, ZCA-whitened by the covariance of `PATCHES`.
+
+    iterations: of spherical k-means on the whitened patches, which start it; 0 takes them as they are.
 
     bias: added to the eigenvalues, in units of a band's variance; it damps the directions that hold noise.
     Coates & Ng 2012, "Learning feature representations with k-means", section 3; Rolf et al. 2021, methods.
@@ -54,11 +58,23 @@ def fit(images: Sequence[Image], *, size: int, count: int, bias: float, seed: in
     whiten = (vectors / np.sqrt(values + bias)) @ vectors.T
     white = (x - x.mean(0)) @ whiten
     norms = np.linalg.norm(white, axis=1)
-    chosen = np.flatnonzero(norms > np.quantile(norms, 0.1))[:count]  # flat patches make filters of noise
-    exact = (white[chosen] / norms[chosen, None] @ whiten).T
+    keep = norms > np.quantile(norms, 0.1)  # flat patches would make filters of noise
+    directions = white[keep] / norms[keep, None]
+    exact = (_cluster(directions, count, iterations) @ whiten).T
     exact *= MAX_WEIGHT / np.abs(exact).max(0)
     shape = (size, size, len(offsets), count)
     return Fit(np.rint(exact).astype(np.int8).reshape(shape), offsets, shifts, exact.reshape(shape))
+
+
+def _cluster(directions: NDArray[np.float64], count: int, iterations: int) -> NDArray[np.float64]:
+    """`count` unit vectors: the first directions, moved to the mean direction of their nearest ones."""
+    centres = directions[:count]
+    for _ in range(iterations):
+        nearest = (directions @ centres.T).argmax(1)
+        # a centre counts among its own, so that none is ever empty
+        sums = np.stack([directions[nearest == i].sum(0) for i in range(count)]) + 1e-6 * centres
+        centres = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return centres
 
 
 def fit_scale(images: Sequence[Image]) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
@@ -137,18 +153,27 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=3)
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--bias-permille", type=int, default=100, help="ZCA bias in 1/1000")
+    parser.add_argument("--iterations", type=int, default=0, help="of k-means; 0: plain random patches")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     bands = range(1, len(BAND_SETS[args.name]) + 1)
     numbers = [int(n) for n in args.band_numbers.split(",")] if args.band_numbers else list(bands)
     images = read_images(args.source, numbers, first_half=args.first_half)
-    fitted = fit(images, size=args.size, count=args.count, bias=args.bias_permille / 1000, seed=args.seed)
+    bias = args.bias_permille / 1000
+    fitted = fit(
+        images, size=args.size, count=args.count, bias=bias, seed=args.seed, iterations=args.iterations
+    )
     facts = {
         "version": args.version,
         "licence": args.licence,
         "depth": 8 if args.name == "exact-rgb" else 16,
         "sources": {"description": args.description, "images": len(images)},
-        "fit": {"seed": args.seed, "zca_bias_permille": args.bias_permille, "patches": PATCHES},
+        "fit": {
+            "seed": args.seed,
+            "zca_bias_permille": args.bias_permille,
+            "patches": PATCHES,
+            "kmeans_iterations": args.iterations,
+        },
     }
     data = build_bank(args.name, fitted, facts)
     sha256 = digest_bytes(data).sha256

@@ -6,6 +6,7 @@ name tells no band (SCL, a preview) is no part of the scene.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from eocat.verify.errors import InputError
 
@@ -15,6 +16,8 @@ from .scene import BandFile, Scene, SourceFile, make_scene, safe_id
 from .sentinel2 import L1C_BANDS, OFFSET, band_in, product_of
 from .stac import ItemFacts, read_item
 
+_ONE_SCENE: Final = "put each scene with its Item in a folder of its own, one file for each band"
+
 
 def read_band_folder(folder: Path, paths: Sequence[Path]) -> Scene:
     """The scene whose bands are those raster files in `folder` that a band names; raises InputError."""
@@ -23,7 +26,10 @@ def read_band_folder(folder: Path, paths: Sequence[Path]) -> Scene:
     bands = [band_in(raster.name) or "" for raster in rasters]
     nodata = {raster.nodata for raster in rasters if raster.nodata is not None}
     if len(nodata) > 1:
-        raise InputError(f"the bands in {folder.name} declare {len(nodata)} nodata values, one is expected")
+        raise InputError(
+            f"the bands in {folder.name} declare {len(nodata)} nodata values, one is expected",
+            hint="set one value for all bands: gdal_edit.py -a_nodata 0 FILE",
+        )
     files = [file for raster in rasters for file in side_files(raster, folder=folder.name)]
     item_path, item = _item_beside(folder)
     if item_path:
@@ -50,7 +56,9 @@ def read_band_folder(folder: Path, paths: Sequence[Path]) -> Scene:
 def _probe_band(path: Path) -> Raster:
     raster = probe(local_path(path), path.name)
     if len(raster.descriptions) != 1:
-        raise InputError(f"{path.name} has {len(raster.descriptions)} bands, its name tells of one")
+        raise InputError(
+            f"{path.name} has {len(raster.descriptions)} bands, its name tells of one", hint=_ONE_SCENE
+        )
     return raster
 
 
@@ -60,7 +68,7 @@ def _item_beside(folder: Path) -> tuple[Path | None, ItemFacts | None]:
     if len(items) > 1:
         raise InputError(
             f"{folder.name} holds {len(items)} STAC Items, at most one is expected beside the bands",
-            hint="put each scene with its Item in a folder of its own",
+            hint=_ONE_SCENE,
         )
     return items[0] if items else (None, None)
 
@@ -70,7 +78,10 @@ def _without_item(folder: Path, rasters: Sequence[Raster]) -> ItemFacts:
     identifier, renamed = safe_id(folder.absolute().name)
     times = {acquisition_time(raster) for raster in rasters}
     if len(times) > 1:
-        raise InputError(f"the bands in {folder.name} have {len(times)} acquisition times, one is expected")
+        raise InputError(
+            f"the bands in {folder.name} have {len(times)} acquisition times, one is expected",
+            hint=_ONE_SCENE,
+        )
     time = times.pop()
     display = all(raster.dtype == "uint8" for raster in rasters)
     offset = f"offset: 0; the files state none (products of baseline 04.00 and later hold {OFFSET})"

@@ -122,7 +122,8 @@ def _describe(dataset: Any, path: str, name: str) -> Raster:
         )
     if max(dataset.shape) > MAX_SIDE:
         raise InputError(
-            f"{name} is {dataset.width} × {dataset.height} pixels, at most {MAX_SIDE} a side are read"
+            f"{name} is {dataset.width} × {dataset.height} pixels, at most {MAX_SIDE} a side are read",
+            hint="cut it into tiles: gdal_retile.py",
         )
     return Raster(
         path=path,
@@ -169,7 +170,10 @@ def _nodata(values: Sequence[float | None], name: str) -> int | None:
     """The one nodata value of the bands; a value that no integer pixel can have marks none."""
     whole = {int(value) for value in values if value is not None and float(value).is_integer()}
     if len(whole) > 1:
-        raise InputError(f"{name} declares {len(whole)} nodata values, one for all bands is expected")
+        raise InputError(
+            f"{name} declares {len(whole)} nodata values, one for all bands is expected",
+            hint="set one value for all bands: gdal_edit.py -a_nodata 0 FILE",
+        )
     return whole.pop() if whole else None
 
 
@@ -189,9 +193,7 @@ def decode(path: str, targets: Mapping[int, NDArray[np.integer]]) -> None:
 
 
 def local_path(path: Path) -> str:
-    """The file as GDAL is to open it; raises InputError if it is absent or empty."""
-    if not path.is_file():
-        raise InputError(f"{path.name} is not a file")
+    """The file as GDAL is to open it; raises InputError if it is empty."""
     if path.stat().st_size == 0:
         raise InputError(f"{path.name} is empty (0 bytes)", hint=_FETCH_AGAIN)
     return str(path.absolute())

@@ -30,6 +30,7 @@ _IMAGE: Final = re.compile(
 )
 _QUANTIFICATION: Final = {"1C": "QUANTIFICATION_VALUE", "2A": "BOA_QUANTIFICATION_VALUE"}
 _OFFSET: Final = {"1C": "RADIO_ADD_OFFSET", "2A": "BOA_ADD_OFFSET"}
+_EDITED: Final = "download the product again: its metadata were edited or cut"
 _UNKNOWN_PRODUCT: Final = (
     "Sentinel-2 L1C and L2A products are read: their root holds MTD_MSIL1C.xml or MTD_MSIL2A.xml"
 )
@@ -151,16 +152,20 @@ def _offset(product: _Product) -> int:
     """The offset to subtract from DN; raises InputError unless all bands share one and the scale is 10000."""
     scale = _integer(product, product.text(_QUANTIFICATION[product.level]))
     if scale != 10_000:
-        raise InputError(f"{product.metadata} has quantification value {scale}, 10000 is expected")
+        raise InputError(
+            f"{product.metadata} has quantification value {scale}, 10000 is expected", hint=_EDITED
+        )
     offsets = {-_integer(product, text) for text in texts_of(product.root, _OFFSET[product.level])}
     if len(offsets) > 1:
-        raise InputError(f"{product.metadata} has {len(offsets)} different band offsets, one is expected")
+        raise InputError(
+            f"{product.metadata} has {len(offsets)} different band offsets, one is expected", hint=_EDITED
+        )
     baseline = product.text("PROCESSING_BASELINE")
     if not offsets and has_offset(baseline) is not False:
         raise InputError(
             f"{product.metadata} has baseline {baseline[:16]!r} and no {_OFFSET[product.level]}, "
             "which products of baseline 04.00 and later state",
-            hint="download the product again: its metadata were edited or cut",
+            hint=_EDITED,
         )
     return offsets.pop() if offsets else 0
 
@@ -175,7 +180,9 @@ def _nodata(product: _Product) -> int | None:
 
 def _integer(product: _Product, text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise InputError(f"{product.metadata} has {text[:24]!r} where a whole number is expected")
+        raise InputError(
+            f"{product.metadata} has {text[:24]!r} where a whole number is expected", hint=_EDITED
+        )
     return int(text)
 
 

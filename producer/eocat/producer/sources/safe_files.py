@@ -16,6 +16,8 @@ from .scene import SourceFile
 MAX_MEMBERS: Final = 10_000
 MAX_METADATA_BYTES: Final = 32 << 20
 
+_AS_DOWNLOADED: Final = "give the product's zip as it was downloaded, or the unpacked folder"
+
 
 class SafeFiles(Protocol):
     """What the reader needs of a product. Names are relative to the .SAFE root, with "/"."""
@@ -64,13 +66,16 @@ class ZipFiles:
         self.label = path.name
         members = [info for info in archive.infolist() if not info.is_dir()]
         if len(members) > MAX_MEMBERS:
-            raise InputError(f"{path.name} holds {len(members)} files, at most {MAX_MEMBERS} are expected")
+            raise InputError(
+                f"{path.name} holds {len(members)} files, at most {MAX_MEMBERS} are expected",
+                hint=_AS_DOWNLOADED,
+            )
         roots = {PurePosixPath(info.filename).parts[0] for info in members}
         self.root = roots.pop() if len(roots) == 1 else ""
         if not self.root.endswith(".SAFE"):
             raise InputError(
                 f"{path.name} holds no single .SAFE folder",
-                hint="give the product's zip as it was downloaded, or the unpacked folder",
+                hint=_AS_DOWNLOADED,
             )
         self.sizes = {info.filename.removeprefix(f"{self.root}/"): info.file_size for info in members}
 
@@ -111,5 +116,6 @@ def check_size(files: SafeFiles, name: str) -> None:
     """Refuse metadata larger than any product's before memory is taken."""
     if (size := files.sizes[name]) > MAX_METADATA_BYTES:
         raise InputError(
-            f"{name} in {files.label} is {size} bytes long, at most {MAX_METADATA_BYTES} are read"
+            f"{name} in {files.label} is {size} bytes long, at most {MAX_METADATA_BYTES} are read",
+            hint=_AS_DOWNLOADED,
         )

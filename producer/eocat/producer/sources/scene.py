@@ -195,6 +195,7 @@ def make_scene(
             raise InputError(
                 f"{source.name} holds {source.dtype} values, {finest.name} holds {finest.dtype}: "
                 "one type is expected for all bands of a scene",
+                hint="write all bands with one type: gdal_translate -ot UInt16 IN OUT",
             )
     grid = finest.grid
     return Scene(

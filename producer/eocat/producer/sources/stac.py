@@ -18,6 +18,7 @@ from eocat.verify.errors import InputError, Malformed
 from .scene import safe_id
 from .sentinel2 import OFFSET, has_offset
 
+_MEND: Final = "take the document from its publisher again, or leave it out and give --datetime"
 _TEXTS: Final = ("platform", "constellation", "grid:code", "s2:processing_baseline", "s2:product_uri")
 _PRODUCTS: Final = {"S2MSI1C": "sentinel-2-l1c", "S2MSI2A": "sentinel-2-l2a"}
 
@@ -45,7 +46,7 @@ def read_item(path: Path) -> ItemFacts | None:
         return None
     properties, identifier = item.get("properties"), item.get("id")
     if not isinstance(properties, dict) or not isinstance(identifier, str):
-        raise InputError(f"STAC Item {path.name} has no properties or no id")
+        raise InputError(f"STAC Item {path.name} has no properties or no id", hint=_MEND)
     start, end = _interval(properties, path.name)
     offset, assumptions = _offset(properties)
     safe, renamed = safe_id(identifier)
@@ -77,7 +78,8 @@ def parse_time(text: object, name: str) -> datetime:
         time = None
     if time is None or time.tzinfo is None:
         raise InputError(
-            f"{name} has the time {str(text)[:40]!r}, one such as 2024-06-01T10:00:31Z is expected"
+            f"{name} has the time {str(text)[:40]!r}, one such as 2024-06-01T10:00:31Z is expected",
+            hint=_MEND,
         )
     return time.astimezone(UTC)
 

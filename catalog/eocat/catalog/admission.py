@@ -1,0 +1,317 @@
+"""Admission: a shard enters the catalogue only if it verifies, whole, and once (docs/format.md, section 9).
+
+For each shard's folder, under a lock on its collection:
+
+    1 verify    the folder against the operator's policy; what is not VERIFIED is refused with its outcome
+    2 compare   known already with the same payload: nothing to do; with another: refused, never overwritten
+    3 load      shard, rows, event and Item in one transaction
+    4 compare   the root over the rows that were copied, and the file's digest, with the signed ones; commit
+
+What is committed is thus what was signed, whatever happened to the file between 1 and 3. Indexes, extents
+and queryables follow once for all shards of a collection; a crash before them leaves answers slower, not wrong.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from eocat.verify import canonical
+from eocat.verify.check import EMBEDDINGS, check
+from eocat.verify.digest import digest_file
+from eocat.verify.dsse import parse_envelope
+from eocat.verify.errors import EocatError, InputError
+from eocat.verify.evidence import ITEM_FILE, Evidence, read_folder
+from eocat.verify.policy import Policy
+from eocat.verify.report import Outcome, Report
+from eocat.verify.shard import Shard
+from eocat.verify.statement import Create, Statement
+
+from . import partitions
+from .chip_copy import copy_rows
+from .database import Database
+from .documents import Documents, load_collection, load_item, read_documents, refresh_collection
+from .partitions import Connection, Partition
+
+REQUIRED_LEVEL = 2
+REFUSED = InputError.exit_code
+PGSTAC_LOCK = 0x65_6F_63_61_74_01  # pgSTAC's loaders deadlock on each other's partitions: one at a time
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of one folder. reason: one sentence; exit_code: 0 unless refused."""
+
+    folder: Path
+    item: str | None  # collection/id, once a signed statement has named it
+    status: Literal["registered", "already registered", "refused"]
+    rows: int = 0
+    reason: str = ""
+    exit_code: int = 0
+    outcome: str | None = None  # of the verification, where that is what refused it
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder),
+            "item": self.item,
+            "status": self.status,
+            "rows": self.rows,
+            "outcome": self.outcome,
+            "reason": self.reason or None,
+            "exitCode": self.exit_code,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A folder that passed: its evidence, and the statement that the report was about."""
+
+    folder: Path
+    evidence: Evidence
+    statement: Statement
+    envelope: bytes
+    payload_sha256: bytes
+
+    @property
+    def create(self) -> Create:
+        return self.statement.predicate
+
+    @property
+    def partition(self) -> Partition:
+        rows = self.create.rows
+        return Partition(self.create.projection.collection, rows.dtype, rows.dimension)
+
+
+class Refused(Exception):
+    """Why a verified shard is not admitted; `outcome` where its bytes turned out not to be the signed ones."""
+
+    def __init__(self, reason: str, outcome: Outcome | None = None) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+def register(
+    database: Database, directories: Sequence[Path], policy: Policy, *, progress: Progress = lambda *_: None
+) -> list[Admission]:
+    """Admit every finished shard in or under `directories`; the result has one Admission for each.
+
+    Raises InputError if there is no shard at all, Unavailable if the database is not there.
+    """
+    folders = find_shards(directories)
+    judged: list[Verified | Admission] = []
+    for folder in folders:
+        judged.append(_verify(folder, policy))
+        progress(f"verifying {folder.name}", len(judged), len(folders))
+    admissions = [one for one in judged if isinstance(one, Admission)]
+    verified = sorted((one for one in judged if isinstance(one, Verified)), key=_collection_of)
+    with database.connect(autocommit=True) as connection:
+        connection.execute("SET search_path TO pgstac, public")  # several of pgSTAC's functions expect it
+        for _, shards in groupby(verified, key=_collection_of):
+            for admission in _register_collection(connection, list(shards)):
+                admissions.append(admission)
+                progress(f"loading {admission.folder.name}", len(admissions), len(folders))
+    return sorted(admissions, key=lambda admission: admission.folder)
+
+
+def find_shards(directories: Iterable[Path]) -> list[Path]:
+    """The folders of finished shards: each directory itself, or one or two levels below, in order.
+
+    A folder whose name begins with a dot is one that a producer has not finished.
+    """
+    found: dict[Path, None] = {}
+    for directory in directories:
+        items = [
+            directory / ITEM_FILE,
+            *sorted(directory.glob(f"*/{ITEM_FILE}")),
+            *sorted(directory.glob(f"*/*/{ITEM_FILE}")),
+        ]
+        shards = [
+            item.parent
+            for item in items
+            if item.is_file() and not any(part.startswith(".") for part in item.parent.relative_to(directory).parts)
+        ]  # fmt: skip
+        if not shards:
+            raise InputError(
+                f"{directory} holds no finished shard", hint="name a folder that 'eocat produce' has written"
+            )
+        found |= dict.fromkeys(shard.resolve() for shard in shards)
+    return sorted(found)
+
+
+def _register_collection(connection: Connection, shards: list[Verified]) -> Iterator[Admission]:
+    """Admit the shards of one collection; the lock is held until the connection closes."""
+    collection, partition = _collection_of(shards[0]), shards[0].partition
+    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"eocat:{collection}"])
+    incoming = sum(shard.create.rows.count for shard in shards)
+    partitions.before_load(connection, partition, incoming)
+    properties: dict[str, Any] = {}
+    for shard in shards:
+        admission = _admit(connection, shard)
+        if admission.status == "registered":
+            properties |= canonical.parse(shard.evidence.item)["properties"]
+        yield admission
+    _finish(connection, collection, properties)
+
+
+def _collection_of(shard: Verified) -> str:
+    return shard.create.projection.collection
+
+
+def _verify(folder: Path, policy: Policy) -> Verified | Admission:
+    """Step 1."""
+    try:
+        evidence = read_folder(folder)
+        report = check(evidence, policy, now=datetime.now(UTC), require=REQUIRED_LEVEL)
+        if report.outcome is not Outcome.VERIFIED or report.statement is None or not evidence.envelopes:
+            return _refused_by(report, folder)
+        envelope = evidence.envelopes[0]
+        return Verified(
+            folder,
+            evidence,
+            report.statement,
+            envelope,
+            bytes.fromhex(parse_envelope(envelope).payload_digest),
+        )
+    except EocatError as error:
+        outcome = Outcome(error.exit_code).name if error.exit_code >= Outcome.MALFORMED.value else None
+        return Admission(folder, None, "refused", 0, str(error), error.exit_code, outcome)
+
+
+def _refused_by(report: Report, folder: Path) -> Admission:
+    item = report.statement.predicate.item if report.statement else None
+    failed = next(
+        (step.text for step in report.steps if step.outcome is report.outcome), "below the required level"
+    )
+    return Admission(folder, item, "refused", 0, failed, report.outcome.value, report.outcome.name)
+
+
+def _admit(connection: Connection, shard: Verified) -> Admission:
+    """Steps 2 to 4 in one transaction: all of the shard, or nothing."""
+    create = shard.create
+    try:
+        documents = read_documents(shard.folder.parent, create)
+        with connection.transaction():
+            if _is_known(connection, shard):
+                return Admission(shard.folder, create.item, "already registered", create.rows.count)
+            _open_collection(connection, shard, documents)
+            _load(connection, shard, documents)
+    except Refused as refusal:
+        outcome = refusal.outcome
+        return Admission(
+            shard.folder, create.item, "refused", 0, str(refusal),
+            outcome.value if outcome else REFUSED, outcome.name if outcome else None,
+        )  # fmt: skip
+    except EocatError as error:
+        return Admission(shard.folder, create.item, "refused", 0, str(error), error.exit_code)
+    return Admission(shard.folder, create.item, "registered", create.rows.count)
+
+
+def _is_known(connection: Connection, shard: Verified) -> bool:
+    """Step 2. A folder that was moved is found at its new place from now on."""
+    projection = shard.create.projection
+    names = [projection.collection, projection.id]
+    signed = connection.execute(
+        "SELECT payload_sha256 FROM eocat.event WHERE collection = %s AND item_id = %s AND seq = 0", names
+    ).fetchone()
+    if signed is not None and signed[0] != shard.payload_sha256:
+        raise Refused(
+            f"{shard.create.item} has been registered with another statement, {signed[0].hex()[:16]}…,"
+            f" this one is {shard.payload_sha256.hex()[:16]}…; nothing is overwritten"
+        )
+    row = connection.execute(
+        """UPDATE eocat.shard SET location = %s WHERE collection = %s AND item_id = %s RETURNING row_root""",
+        [str(shard.folder), *names],
+    ).fetchone()
+    return row is not None
+
+
+def _open_collection(connection: Connection, shard: Verified, documents: Documents) -> None:
+    """Make sure of the collection: its STAC documents, its row in `eocat.collection`, its partition."""
+    create, partition = shard.create, shard.partition
+    known = connection.execute(
+        "SELECT encode(space, 'hex'), dtype, dimension FROM eocat.collection WHERE id = %s",
+        [partition.collection],
+    ).fetchone()
+    if known is not None and known != (create.space, partition.dtype, partition.dimension):
+        raise Refused(
+            f"collection {partition.collection} has vectors of {known[2]} × {known[1]} in space {known[0]},"
+            f" this shard {partition.dimension} × {partition.dtype} in space {create.space}"
+        )
+    if known is not None:
+        return
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])
+    load_collection(connection, documents)
+    connection.execute(
+        "INSERT INTO eocat.collection (id, space, dtype, dimension, encoder) VALUES (%s, %s, %s, %s, %s)",
+        [
+            partition.collection,
+            bytes.fromhex(create.space),
+            partition.dtype,
+            partition.dimension,
+            f"{create.encoder.name} {create.encoder.version}",
+        ],
+    )
+    partitions.create(connection, partition)
+
+
+def _load(connection: Connection, shard: Verified, documents: Documents) -> None:
+    """Steps 3 and 4."""
+    create, path = shard.create, shard.evidence.files[EMBEDDINGS]
+    names = [create.projection.collection, create.projection.id]
+    inserted = connection.execute(
+        """INSERT INTO eocat.shard (collection, item_id, row_count, row_root, location, assets)
+           VALUES (%s, %s, %s, %s, %s, %s) RETURNING shard_id""",
+        [
+            *names,
+            create.rows.count,
+            bytes.fromhex(create.rows.root),
+            str(shard.folder),
+            Jsonb(_assets(shard)),
+        ],
+    ).fetchone()
+    if inserted is None:
+        raise RuntimeError("INSERT … RETURNING gave no row")
+    batches = Shard.open(path, create.rows).batches()
+    copied = copy_rows(connection, shard.partition.column, names[0], inserted[0], batches)
+    signed = shard.statement.files[EMBEDDINGS].sha256
+    if copied.root.hex() != create.rows.root or digest_file(path).sha256 != signed:
+        raise Refused(f"{path} changed while it was being registered", Outcome.TAMPERED)
+    connection.execute(
+        """INSERT INTO eocat.event (collection, item_id, seq, event, payload_sha256, envelope)
+           VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (payload_sha256) DO NOTHING""",  # it outlives a deleted item
+        [*names, create.seq, create.event, shard.payload_sha256, shard.envelope],
+    )
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])  # last, and so held briefly
+    try:
+        load_item(connection, canonical.parse(shard.evidence.item), documents)
+    except psycopg.errors.UniqueViolation:
+        raise Refused(f"the catalogue holds another Item {create.item}; nothing is overwritten") from None
+
+
+def _assets(shard: Verified) -> dict[str, dict[str, str]]:
+    """Asset key → file name, media type and digest, of the signed files. (Envelopes are served as events.)"""
+    return {
+        key: {"name": shard.evidence.files[key].name, "type": asset.type, "sha256": asset.sha256}
+        for key, asset in shard.create.projection.assets.items()
+    }
+
+
+def _finish(connection: Connection, collection: str, properties: dict[str, Any]) -> None:
+    """What is done once after all shards: indexes; and, where Items came, extent and queryables."""
+    known = connection.execute(
+        "SELECT dtype, dimension FROM eocat.collection WHERE id = %s", [collection]
+    ).fetchone()
+    if known is None:
+        return
+    partitions.after_load(connection, Partition(collection, *known))
+    if properties:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])
+            refresh_collection(connection, collection, properties)

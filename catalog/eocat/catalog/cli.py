@@ -1,0 +1,343 @@
+"""The commands of the catalogue's room: up, down, serve, register; search, similar, history."""
+
+# Heavy imports (psycopg, fastapi, numpy, pystac-client) stand inside the commands, so that `--help` is quick.
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eocat.verify.cli import DEFAULT_API
+from eocat.verify.errors import InputError, UsageError
+from eocat.verify.home import home as default_home
+from eocat.verify.home import policy_path
+from eocat.verify.terminal import answer, answer_json, needs, note, printable
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="A catalogue that admits only what verifies."
+)
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8765
+
+Home = Annotated[
+    Path | None, typer.Option("--home", help="Where database, keys and logs are (default: EOCAT_HOME).")
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
+Api = Annotated[str, typer.Option(help="The catalogue that is asked.", envvar="EOCAT_API")]
+Collections = Annotated[
+    list[str] | None, typer.Option("--collection", "-c", help="Only in this collection. Repeatable.")
+]
+Bbox = Annotated[
+    str | None, typer.Option(help="west,south,east,north in degrees; west > east crosses ±180°.")
+]
+Datetime = Annotated[
+    str | None, typer.Option(help="RFC 3339 time or interval, such as 2024-05-01T00:00:00Z/..")
+]
+Filter = Annotated[
+    str | None,
+    typer.Option("--filter", help="CQL2 text on item properties, such as \"platform = 'sentinel-2a'\"."),
+]
+
+
+@app.command()
+def up(
+    home: Home = None, host: Host = DEFAULT_HOST, port: Port = DEFAULT_PORT, as_json: Json = False
+) -> None:
+    """Start the catalogue in the background: its database, brought up to date, and its service."""
+    with needs("serve"):
+        from . import serving
+        from .database import find_database
+
+        place = (home or default_home()).absolute()
+        with _progress() as progress:
+            database = find_database(place, progress=progress)
+            database.migrate(progress)
+        running = serving.start(place, host, port)
+    if as_json:
+        kind = "embedded" if database.embedded else "external"
+        answer_json({
+            "url": running.url, "pid": running.pid, "home": str(place), "database": kind,
+            "log": str(serving.log_path(place)),
+        })  # fmt: skip
+    else:
+        answer(running.url)
+
+
+@app.command()
+def down(home: Home = None, as_json: Json = False) -> None:
+    """Stop the service of `up`, and the embedded database."""
+    with needs("serve"):
+        from . import serving
+        from .cluster import Cluster
+
+        place = (home or default_home()).absolute()
+        service = serving.stop(place)
+        cluster = Cluster(place)
+        database = cluster.status() is not None
+        cluster.stop()
+    if as_json:
+        answer_json({"service": service, "database": database})
+    else:
+        answer("stopped" if service or database else "nothing was running")
+
+
+@app.command()
+def serve(home: Home = None, host: Host = DEFAULT_HOST, port: Port = DEFAULT_PORT) -> None:
+    """Run the service in the foreground, on the embedded database or EOCAT_DATABASE_URL."""
+    with needs("serve"):
+        from . import serving
+        from .database import find_database
+
+        place = (home or default_home()).absolute()
+        serving.check_address(host, port)
+        with _progress() as progress:
+            find_database(place, progress=progress).migrate(progress)
+        note(f"serving at {serving.service_url(host, port)}")
+        serving.run(place, host, port)
+
+
+@app.command()
+def register(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR…", help="Folders of shards, as 'eocat produce' writes them.")
+    ],
+    trust: Annotated[
+        Path | None,
+        typer.Option("--trust", help="Trust policy (default: trust/policy.json of the home folder)."),
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Verify shards and admit those that pass. Exit 0 only if every one is in the catalogue."""
+    with needs("serve"):
+        from eocat.verify.policy import read_policy
+        from eocat.verify.report import PRECEDENCE
+
+        from .admission import register as admit
+        from .database import find_database
+
+        place = (home or default_home()).absolute()
+        policy = read_policy(trust or (place / "trust" / "policy.json" if home else policy_path()))
+        with _progress() as progress:
+            database = find_database(place, progress=progress)
+            database.migrate(progress)
+            admissions = admit(database, directories, policy, progress=progress)
+    if as_json:
+        answer_json([admission.to_json() for admission in admissions])
+    else:
+        for admission in admissions:
+            name = admission.item or str(admission.folder)
+            detail = (
+                f"{admission.rows} rows"
+                if not admission.exit_code
+                else f"{admission.outcome or ''} {admission.reason}"
+            )
+            answer(f"{name}  {admission.status}  {detail.strip()}")
+    codes = {admission.exit_code for admission in admissions} - {0}
+    ranked = [outcome.value for outcome in PRECEDENCE if outcome.value in codes]
+    raise typer.Exit(ranked[0] if ranked else max(codes, default=0))
+
+
+@app.command()
+def search(
+    collections: Collections = None,
+    bbox: Bbox = None,
+    datetime: Datetime = None,
+    filter_: Filter = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Items at most.")] = 10,
+    api: Api = DEFAULT_API,
+    as_json: Json = False,
+) -> None:
+    """Find items by place, time, collection and properties."""
+    from .client import Catalogue
+
+    box = None if bbox is None else _numbers(bbox, "--bbox")
+    items = Catalogue(api).search(
+        collections=collections, bbox=box, datetime=datetime, filter=filter_, limit=limit
+    )
+    if as_json:
+        answer_json({"type": "FeatureCollection", "features": items})
+        return
+    rows = [
+        (
+            f"{item['collection']}/{item['id']}",
+            item["properties"].get("datetime") or item["properties"].get("start_datetime") or "",
+            " ".join(f"{value:g}" for value in item.get("bbox", [])),
+            str(item["properties"].get("table:row_count", "")),
+        )
+        for item in items
+    ]
+    _table(("item", "time", "bbox", "rows"), rows)
+
+
+@app.command()
+def similar(
+    like: Annotated[
+        str,
+        typer.Argument(
+            metavar="LIKE",
+            help="collection/item#row, LON,LAT (after -- if negative), or a .npy or .json vector.",
+        ),
+    ],
+    collections: Collections = None,
+    bbox: Bbox = None,
+    datetime: Datetime = None,
+    filter_: Filter = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Rows at most.")] = 10,
+    exact: Annotated[
+        bool | None, typer.Option("--exact/--index", help="Scan, or use the index (default: as is best).")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write one hit with its proof, for 'eocat verify'.")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, max=100, help="Which hit to save.")] = 1,
+    api: Api = DEFAULT_API,
+    as_json: Json = False,
+) -> None:
+    """Find the rows nearest to a row, a point or a vector."""
+    from eocat.verify.hit import format_hit
+
+    from .client import Catalogue
+
+    request: dict[str, Any] = {"like": _read_like(like), "limit": limit}
+    options = {
+        "collections": collections,
+        "bbox": None if bbox is None else _numbers(bbox, "--bbox"),
+        "datetime": datetime,
+        "filter": filter_,
+        "exact": exact,
+    }
+    request |= {name: value for name, value in options.items() if value is not None}
+    if save is not None:
+        request |= {"include_proof": True, "limit": max(rank, min(limit, 100))}
+    found = Catalogue(api).similar(request)
+    features = found["features"]
+    if save is not None:
+        if len(features) < rank:
+            raise InputError(f"there are {len(features)} hits, so none of rank {rank} to save")
+        save.write_bytes(format_hit(features[rank - 1]))
+        note(f"saved hit {rank} to {save}: check it with 'eocat verify {save}'")
+    if as_json:
+        answer_json(found)
+        return
+    rows = []
+    for place, feature in enumerate(features, 1):
+        row = feature["properties"]
+        distance = "" if row["distance"] is None else f"{row['distance']:.6f}"
+        time = row["datetime"] or f"{row['start_datetime']}/{row['end_datetime']}"
+        rows.append(
+            (str(place), distance, f"{row['collection']}/{row['item']}#{row['row']}", time, feature["id"])
+        )
+    _table(("rank", "distance", "row", "time", "chip"), rows)
+    note(f"{found['method']}, {found['candidates']} candidates, space {found['space'][:16]}…")
+
+
+@app.command()
+def history(
+    item: Annotated[str, typer.Argument(metavar="COLLECTION/ITEM")],
+    api: Api = DEFAULT_API,
+    as_json: Json = False,
+) -> None:
+    """Show an item's signed events as the catalogue tells them; 'eocat verify' checks them."""
+    from eocat.verify import canonical
+    from eocat.verify.dsse import parse_envelope
+    from eocat.verify.statement import parse_statement
+
+    from .client import Catalogue
+
+    events = []
+    for event in Catalogue(api).history(item)["events"]:
+        envelope = parse_envelope(canonical.encode(event["envelope"]))
+        statement = parse_statement(envelope.payload)
+        events.append({
+            "seq": statement.predicate.seq,
+            "event": statement.predicate.event,
+            "claimedAt": statement.predicate.claimedAt,
+            "actor": statement.predicate.actor,
+            "recordedAt": event["recorded_at"],
+            "payloadSha256": envelope.payload_digest,
+            "keyIds": [signature.key_id for signature in envelope.signatures],
+            "statement": statement.model_dump(by_alias=True),
+        })  # fmt: skip
+    if as_json:
+        answer_json(events)
+        return
+    columns = ("seq", "event", "claimedAt", "actor", "payloadSha256")
+    _table(columns, [tuple(str(event[column]) for column in columns) for event in events])
+
+
+def _read_like(text: str) -> dict[str, Any]:
+    """The `like` of a similarity request."""
+    if "#" in text:
+        item, _, row = text.rpartition("#")
+        collection, slash, name = item.partition("/")
+        if slash and name and "/" not in name and row.isascii() and row.isdigit():
+            return {"collection": collection, "item": name, "row": int(row)}
+        raise UsageError(f"{text!r} is not COLLECTION/ITEM#ROW")
+    path = Path(text)
+    if path.suffix in (".npy", ".json") or path.is_file():
+        return {"vector": _read_vector(path)}
+    return {"point": _numbers(text, "LIKE")}
+
+
+def _read_vector(path: Path) -> list[float]:
+    """The numbers of a one-dimensional .npy array or JSON list."""
+    from io import BytesIO
+
+    import numpy as np
+
+    from eocat.verify import canonical
+
+    try:
+        data = path.read_bytes()
+        value = np.load(BytesIO(data)) if path.suffix == ".npy" else canonical.parse(data, what=str(path))
+        vector = np.asarray(value, np.float64)
+    except (OSError, ValueError) as error:
+        raise InputError(f"vector {path} cannot be read: {error}") from None
+    if vector.ndim != 1 or not np.isfinite(vector).all():
+        raise InputError(f"vector {path} has shape {vector.shape}, expected one list of finite numbers")
+    return [float(number) for number in vector]
+
+
+def _numbers(text: str, what: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{what}: {text!r} is not numbers with commas between") from None
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal, else one line a row with tabs, without a heading."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            answer("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console().print(table)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """What takes long, on stderr: a bar in a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda text, done, total: bar.update(
+            task, description=printable(text), completed=done, total=total or None
+        )

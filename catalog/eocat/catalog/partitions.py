@@ -1,0 +1,147 @@
+"""The partition of `eocat.chip` that holds one collection's rows, and its indexes.
+
+It is made with the collection and takes vectors of one dtype and dimension. Indexes are made after a load
+that is larger than what the partition held, and kept up during smaller ones. The HNSW index exists from
+EXACT_ROWS rows on: below, the planner (similar.py) scans exactly, and an index would not pay for its upkeep
+(measured: 300 rows/s into a live HNSW index, 50,000 without). The caller holds the collection's lock.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from psycopg.abc import Params
+from psycopg.rows import TupleRow
+
+EXACT_ROWS = 20_000
+
+_MAX_INDEXED = {"float16": 4_000, "float32": 2_000}  # dimensions; pgvector's limits for HNSW
+_BUILD_MEMORY_KB = (
+    64 << 10,
+    4 << 20,
+)  # at least, at most; a graph that does not fit is built five times slower
+
+Connection = psycopg.Connection[TupleRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Where the rows of `collection` are. dtype: float16 or float32 (statement, `rows.dtype`)."""
+
+    collection: str
+    dtype: str
+    dimension: int
+
+    @property
+    def name(self) -> str:
+        """`chip_` and 16 hex digits: ids reach 128 characters and differ in case, names in SQL 63 and may not."""
+        return f"chip_{hashlib.sha256(self.collection.encode()).hexdigest()[:16]}"
+
+    @property
+    def table(self) -> sql.Identifier:
+        return sql.Identifier("eocat", self.name)
+
+    @property
+    def column(self) -> str:
+        """The column of `eocat.chip` that holds the vectors, in their signed dtype."""
+        return "half" if self.dtype == "float16" else "single"
+
+    @property
+    def vector_type(self) -> str:
+        """The vectors' type in SQL; with its dimension it is what the index is on, without it no index is used."""
+        return "halfvec" if self.dtype == "float16" else "vector"
+
+    @property
+    def indexable(self) -> bool:
+        return self.dimension <= _MAX_INDEXED[self.dtype]
+
+
+def create(connection: Connection, partition: Partition) -> None:
+    """Make the partition of a collection that is being registered for the first time.
+
+    What a deleted collection of the same id left behind is empty by then, and may have another dimension.
+    """
+    _execute(connection, "DROP TABLE IF EXISTS {table}", partition)
+    _execute(
+        connection,
+        """CREATE TABLE {table} PARTITION OF eocat.chip (
+               CONSTRAINT {check} CHECK ({column} IS NOT NULL AND public.vector_dims({column}) = {dimension})
+           ) FOR VALUES IN ({collection})""",
+        partition,
+        check=sql.Identifier(f"{partition.name}_dimension"),
+        column=sql.Identifier(partition.column),
+        dimension=sql.Literal(partition.dimension),
+    )
+
+
+def before_load(connection: Connection, partition: Partition, incoming: int) -> None:
+    """Drop the indexes if `incoming` rows are more than the partition holds: building anew is then faster."""
+    if incoming <= held_rows(connection, partition.collection):
+        return
+    for name in _indexes(partition):
+        _execute(connection, "DROP INDEX IF EXISTS {index}", partition, index=sql.Identifier("eocat", name))
+
+
+def after_load(connection: Connection, partition: Partition) -> None:
+    """Make the indexes that the partition lacks, and tell the planner what it holds now."""
+    rows = held_rows(connection, partition.collection)
+    for name, definition in _indexes(partition).items():
+        if not name.endswith("_hnsw"):
+            _execute(connection, definition, partition, index=sql.Identifier(name))
+        elif partition.indexable and rows >= EXACT_ROWS:
+            _build_hnsw(connection, partition, name, definition, rows)
+    _execute(connection, "ANALYZE {table}", partition)
+
+
+def held_rows(connection: Connection, collection: str) -> int:
+    row = connection.execute(
+        "SELECT coalesce(sum(row_count), 0)::bigint FROM eocat.shard WHERE collection = %s", [collection]
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _indexes(partition: Partition) -> dict[str, str]:
+    """Index name → statement."""
+    on = "CREATE INDEX IF NOT EXISTS {index} ON {table} USING "
+    # The cast gives the index its dimension, which the column, shared by all collections, does not have.
+    vector = f"({partition.column}::public.{partition.vector_type}({partition.dimension}))"
+    return {
+        f"{partition.name}_geometry": on + "gist (geometry)",
+        f"{partition.name}_time": on + "btree (end_time, start_time)",
+        f"{partition.name}_hnsw": on + f"hnsw ({vector} public.{partition.vector_type}_cosine_ops)",
+    }
+
+
+def _build_hnsw(connection: Connection, partition: Partition, name: str, definition: str, rows: int) -> None:
+    """Build in memory and in parallel; alone where shared memory is too small for that (a container's default)."""
+    width = 2 if partition.dtype == "float16" else 4
+    least, most = _BUILD_MEMORY_KB
+    memory = min(most, max(least, rows * (width * partition.dimension + 800) // 1024 * 5 // 4))
+    for workers in (4, 0):
+        try:
+            with connection.transaction():
+                _set_local(connection, "maintenance_work_mem", f"{memory}kB")
+                _set_local(connection, "max_parallel_maintenance_workers", str(workers))
+                _execute(connection, definition, partition, index=sql.Identifier(name))
+            return
+        except psycopg.errors.DiskFull:  # "could not resize shared memory segment"
+            if not workers:
+                raise
+
+
+def _set_local(connection: Connection, setting: str, value: str) -> None:
+    connection.execute("SELECT set_config(%s, %s, true)", [setting, value])
+
+
+def _execute(
+    connection: Connection,
+    statement: str,
+    partition: Partition,
+    parameters: Params | None = None,
+    **parts: sql.Composable,
+) -> None:
+    composed = sql.SQL(statement).format(  # type: ignore[arg-type]  # every statement here is a literal of this file
+        table=partition.table, collection=sql.Literal(partition.collection), **parts
+    )
+    connection.execute(composed, parameters)

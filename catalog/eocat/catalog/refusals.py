@@ -1,0 +1,84 @@
+"""What goes wrong in a request, as a status and one sentence: never SQL, a path or a traceback.
+
+400  the request is malformed, or asks what the database cannot answer     409  two embedding spaces
+404  no such collection, item, row or asset                                413  body above 1 MiB
+503  a file or the database is not there, or the answer takes too long     500  a fault of ours
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import orjson
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from eocat.verify.errors import Malformed, Unavailable
+
+from .similar import NotFound, TwoSpaces
+
+log = logging.getLogger("eocat.service")
+
+# What pgSTAC raises on purpose is one sentence about the request; only sentences known to quote nothing else pass.
+_PGSTAC_SENTENCES = re.compile(r"Operator [\w<>=]+ Not Supported\.|The [\w<>=]+ operator [\w ,.]+")
+_UNANSWERABLE = (
+    "the request asks for something that the catalogue cannot search for: check its values and tokens"
+)
+_SLOW = "the answer takes too long to find: ask for a smaller area, time or limit"
+
+
+def sentence_for(error: Exception) -> tuple[int, str]:
+    """Status and sentence for an exception that a request ended in."""
+    match error:
+        case RequestValidationError() | ValidationError():
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+            return 400, f"{place or 'request'}: {first['msg'][:200]}"
+        case StarletteHTTPException():
+            return error.status_code, str(error.detail)[:300]
+        case Malformed():
+            return 400, str(error)
+        case NotFound():
+            return 404, str(error)
+        case TwoSpaces():
+            return 409, str(error)
+        case Unavailable():
+            return 503, str(error)
+        case asyncpg.QueryCanceledError():
+            return 503, _SLOW
+        case asyncpg.RaiseError() if _PGSTAC_SENTENCES.fullmatch(str(error)):
+            return 400, str(error)
+        case (
+            asyncpg.RaiseError()
+            | asyncpg.DataError()
+            | asyncpg.SyntaxOrAccessError()
+            | asyncpg.InternalServerError()  # GEOS on a self-intersecting polygon
+            | asyncpg.StatementTooComplexError()
+            | orjson.JSONDecodeError()
+        ):
+            return 400, _UNANSWERABLE
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError():
+            return 503, "the catalogue's database does not answer"
+    return 500, "the catalogue failed to answer; its log has the reason under this request's id"
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    status, sentence = sentence_for(error)
+    if status >= 500:
+        log.error("%s %s ended in %s", request.method, request.url.path, status, exc_info=error)
+    return JSONResponse({"code": type(error).__name__, "description": sentence}, status_code=status)
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Answer every error of the app, and of the libraries it is made of, with `refuse`."""
+    kinds: tuple[type[Exception], ...] = (
+        RequestValidationError, ValidationError, HTTPException, StarletteHTTPException, Malformed, NotFound, TwoSpaces,
+        Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, orjson.JSONDecodeError, OSError, Exception,
+    )  # fmt: skip
+    handler: Callable[[Request, Exception], Awaitable[Response]] = refuse
+    for kind in kinds:
+        app.add_exception_handler(kind, handler)

@@ -1,0 +1,139 @@
+"""The service: stac-fastapi-pgstac with the catalogue's routes, read-only, under any ASGI server.
+
+It reads as the database's reader role, has no route that writes, and answers an error with one sentence.
+How it is run stands in serving.py.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import attr
+from brotli_asgi import BrotliMiddleware
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, Field, PositiveInt
+from stac_fastapi.api.app import StacApi
+from stac_fastapi.api.models import (
+    ItemCollectionUri,
+    create_get_request_model,
+    create_post_request_model,
+    create_request_model,
+)
+from stac_fastapi.pgstac.config import Settings
+from stac_fastapi.pgstac.db import close_db_connection, connect_to_db
+from stac_fastapi.pgstac.models.extensions import Extensions
+from stac_fastapi.pgstac.types.search import PgstacSearch
+from stac_fastapi.types.search import BaseSearchGetRequest
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from .api_settings import build_settings
+from .database import Database
+from .middleware import BodyLimit, RequestLog
+from .query import MAX_BODY_BYTES
+from .refusals import add_refusals
+from .routes import router
+from .stac_client import StacClient
+
+STAC_VERSION = "1.1.0"
+DEFAULT_PAGE, MAX_PAGE = 100, 1_000
+
+SESSION = {"plan_cache_mode": "force_custom_plan"}  # a plan that is to fit every filter fits none
+
+Limit = Annotated[PositiveInt, AfterValidator(lambda limit: min(limit, MAX_PAGE))]
+PageSize = Annotated[Limit | None, Query(description=f"Items on a page, at most {MAX_PAGE}.")]
+
+
+@attr.s
+class SearchGet(BaseSearchGetRequest):  # type: ignore[misc]  # the library ships no types
+    limit: PageSize = attr.ib(default=DEFAULT_PAGE)
+
+
+@attr.s
+class ItemsGet(ItemCollectionUri):  # type: ignore[misc]
+    limit: PageSize = attr.ib(default=DEFAULT_PAGE)
+
+
+class SearchPost(PgstacSearch):  # type: ignore[misc]
+    limit: Limit | None = Field(DEFAULT_PAGE)
+
+
+def create_app(database: Database) -> FastAPI:
+    """The application; its connections open when the server starts it."""
+    settings = _settings()
+    extensions = Extensions(settings=settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        session = build_settings(database.asyncpg_dsn(), {**database.server_settings(), **SESSION})
+        await connect_to_db(app, postgres_settings=session)
+        try:
+            yield
+        finally:
+            await close_db_connection(app)
+
+    app = FastAPI(
+        openapi_url=settings.openapi_url,
+        docs_url=settings.docs_url,
+        redoc_url=None,
+        title=settings.stac_fastapi_title,
+        version=settings.stac_fastapi_version,
+        description=settings.stac_fastapi_description,
+        lifespan=lifespan,
+    )
+    app.include_router(router)
+    post_model = create_post_request_model(extensions.search, base_model=SearchPost)
+    StacApi(
+        app=app,
+        router=APIRouter(),
+        settings=settings,
+        stac_version=STAC_VERSION,
+        extensions=[*extensions.search, *extensions.item_collection, extensions.collection_search],
+        client=StacClient(pgstac_search_model=post_model, landing_page_id="eocat"),
+        search_get_request_model=create_get_request_model(extensions.search, base_model=SearchGet),
+        search_post_request_model=post_model,
+        items_get_request_model=create_request_model(
+            "ItemsGet", base_model=ItemsGet, extensions=extensions.item_collection, request_type="GET"
+        ),
+        collections_get_request_model=extensions.collection_search.GET,
+        health_check=health,
+        middlewares=[  # the last one is the outermost
+            Middleware(BodyLimit, limit_bytes=MAX_BODY_BYTES),
+            Middleware(BrotliMiddleware),
+            Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["Content-Type"]),
+            Middleware(RequestLog),
+        ],
+    )  # fmt: skip
+    add_refusals(app)
+    return app
+
+
+async def health(request: Request) -> Any:
+    """UP once the database answers and holds our tables."""
+    async with request.app.state.get_connection(request, "r") as connection:
+        collections = await connection.fetchval("SELECT count(*) FROM eocat.collection")
+    return JSONResponse({"status": "UP", "collections": collections})
+
+
+def _settings() -> Settings:
+    """The library's settings, each given: neither a `.env` in the current folder nor the environment decides."""
+    return Settings(
+        _env_file=None,
+        stac_fastapi_title="eocat",
+        stac_fastapi_description="A catalogue of Earth-observation embeddings in which a search hit comes with a proof.",
+        stac_fastapi_version=version("eocat"),
+        stac_fastapi_landing_id="eocat",
+        use_api_hydrate=True,
+        enabled_extensions=None,
+        enable_transactions_extensions=False,
+        enable_catalogs_extension=False,
+        enable_response_models=False,
+        enable_direct_response=False,
+        enable_metrics=False,
+        prefix_path="",
+        root_path="",
+        openapi_url="/api",
+        docs_url="/api.html",
+    )

@@ -1,0 +1,169 @@
+"""Running the service: in the foreground, or detached for `eocat up` and `eocat down`.
+
+    HOME/run/service.json   what runs: process id and address; held locked by the process as long as it lives
+    HOME/run/service.log    its log
+
+The lock, and not the process id, says whether the service runs: ids are used again, locks die with their holder.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from eocat.verify.errors import ConfigError, Unavailable
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 15
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A detached service."""
+
+    pid: int
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return service_url(self.host, self.port)
+
+
+def service_url(host: str, port: int) -> str:
+    """Where clients on this machine reach a service that listens on `host`."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{name}:{port}"
+
+
+def log_path(home: Path) -> Path:
+    return home / "run" / "service.log"
+
+
+def run(home: Path, host: str, port: int) -> None:
+    """Serve in the foreground until a signal ends it; ConfigError if the address cannot be had."""
+    import uvicorn
+
+    from .database import find_database
+    from .service import create_app
+
+    check_address(host, port)
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s %(message)s")
+    app = create_app(find_database(home))
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise ConfigError, which names the port, unless a server could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} of {host} cannot be listened on: {error.strerror or error}",
+                hint="choose another with --port",
+            ) from None
+
+
+def status(home: Path) -> Running | None:
+    """The detached service of this home, or None."""
+    try:
+        with _state_path(home).open("rb") as state:
+            try:
+                fcntl.flock(state, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return Running(**json.loads(state.read()))
+    except (FileNotFoundError, json.JSONDecodeError):  # not yet written: as good as not running
+        return None
+    return None
+
+
+def start(home: Path, host: str, port: int) -> Running:
+    """Start the service detached and wait until it answers; the one that runs already is as good.
+
+    Raises ConfigError (port taken, or another one in use by this home), Unavailable (it did not come up).
+    """
+    if (found := status(home)) is not None:
+        if (found.host, found.port) != (host, port):
+            raise ConfigError(
+                f"the service of {home} runs already at {found.url}", hint="eocat down stops it"
+            )
+        return found
+    check_address(host, port)
+    log_path(home).parent.mkdir(parents=True, exist_ok=True)
+    with log_path(home).open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "eocat.catalog.serving", str(home), host, str(port)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+        )  # fmt: skip
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if is_healthy(service_url(host, port)):
+            process.returncode = 0  # it lives on by itself: not ours to wait for
+            return Running(process.pid, host, port)
+        time.sleep(POLL_S)
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+    raise Unavailable(
+        f"the service did not come up at {service_url(host, port)}", hint=f"its log is {log_path(home)}"
+    )
+
+
+def stop(home: Path) -> bool:
+    """End the detached service; whether there was one."""
+    if (found := status(home)) is None:
+        return False
+    os.kill(found.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while status(home) is not None:
+        if time.monotonic() > deadline:
+            os.kill(found.pid, signal.SIGKILL)
+        time.sleep(POLL_S)
+    return True
+
+
+def is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/_mgmt/health", timeout=5) as answer:  # noqa: S310  # an http URL of ours
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _state_path(home: Path) -> Path:
+    return home / "run" / "service.json"
+
+
+def _main(home: Path, host: str, port: int) -> None:
+    """The detached process: hold the lock, say who we are, serve."""
+    descriptor = os.open(_state_path(home), os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a second one fails here
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, json.dumps({"pid": os.getpid(), "host": host, "port": port}).encode())
+    run(home, host, port)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

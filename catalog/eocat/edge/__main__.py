@@ -1,0 +1,6 @@
+"""`python -m eocat.edge` is the command `eocat`."""
+
+from .main import main
+
+if __name__ == "__main__":
+    main()

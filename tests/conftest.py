@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["postgres_fixtures"]  # a real PostgreSQL, started for the first test that asks for it
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -1,6 +1,7 @@
 """Collections, shards, chips and events, and the triggers that tie them to pgSTAC's items.
 
-Forward only. Runs after `pypgstac migrate`; schema.py grants the reader what it may see. The columns are explained in catalog/eocat/catalog/tables.py.
+Forward only. Runs after `pypgstac migrate`; schema.py grants the reader what it may see, tables.py explains
+the columns.
 """
 
 from alembic import op

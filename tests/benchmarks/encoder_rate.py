@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -69,11 +70,10 @@ def main() -> None:
     images = images.to(memory_format=torch.channels_last)
     network = resnet50(13).eval().to(torch.bfloat16).to(memory_format=torch.channels_last)
     bank = read_bank("exact-s2-l1c")
+    exact = {f"{bank.name}, int8": ExactEncoder(bank, device="cpu", kernel="int8")}
+    exact[f"{bank.name}, float32"] = ExactEncoder(bank, device="cpu", kernel="float32")
     works: dict[str, Callable[[], object]] = {
-        f"exact-s2-l1c, {kernel}": lambda encoder=ExactEncoder(bank, device="cpu", kernel=kernel): (
-            encoder.encode(pixels, offset=0)
-        )
-        for kernel in ("int8", "float32")
+        name: partial(encoder.encode, pixels, offset=0) for name, encoder in exact.items()
     }
     works["resnet50, bf16 channels_last"] = lambda: network(images)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Signed shards with drawn vectors, written by the producer's own output module: no pixels, nothing else feigned.
+"""Signed shards with drawn vectors, written by the producer's own output module: only pixels are missing.
 
 The vectors are clustered (a Gaussian mixture with a decaying spectrum), since real embeddings are: an
 approximate index over uniform noise would be tested on what never occurs.
@@ -67,9 +67,8 @@ def policy_for(*signers: KeyFile, collections: tuple[str, ...] = ("*",)) -> Poli
         }
         for signer in signers
     ]
-    return parse_policy(
-        encode({"type": "eocat-policy/v1", "version": 1, "expires": "2100-01-01T00:00:00Z", "keys": keys, "thresholds": {}})
-    )  # fmt: skip
+    policy = {"type": "eocat-policy/v1", "version": 1, "expires": "2100-01-01T00:00:00Z", "thresholds": {}}
+    return parse_policy(encode({**policy, "keys": keys}))
 
 
 def draw_vectors(count: int, dimension: int, *, seed: int, dtype: str = "float16", clusters: int = 40) -> Any:
@@ -132,7 +131,8 @@ def write_shard(
     )
     end = end or start
     scene = Scene(
-        item, "raster", encoder.bands, (), "EPSG:4326", Affine.identity(), 64, 64, "uint16", start, end, None, 0,
+        item, "raster", encoder.bands, (), "EPSG:4326", Affine.identity(), 64, 64, "uint16",
+        start, end, None, 0,
         {"platform": "sentinel-2a", "gsd": 10, "eo:cloud_cover": 12.5, **(properties or {})}, (), (),
     )  # fmt: skip
     digests = [digest_bytes(f"{item} {index}".encode()).sha256 for index in range(len(chips))]

@@ -135,7 +135,7 @@ def test_geopandas_and_duckdb_read_the_shard(shard: Produced) -> None:
     assert frame.geometry.iloc[0].exterior.is_ccw
     box = tuple(frame.geometry.iloc[3].bounds)
     assert frame["id"].iloc[3] in set(geopandas.read_parquet(path, bbox=box)["id"])
-    count, dimension = duckdb.sql(f"SELECT count(*), min(len(embedding)) FROM '{path}'").fetchone() or (0, 0)
+    count, dimension = duckdb.execute(f"SELECT count(*), min(len(embedding)) FROM '{path}'").fetchone() or (0, 0)
     assert (count, dimension) == (25, 512)
 
 

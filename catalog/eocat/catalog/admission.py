@@ -8,7 +8,7 @@ For each shard's folder, under a lock on its collection:
     4 compare   the root over the rows that were copied, and the file's digest, with the signed ones; commit
 
 What is committed is thus what was signed, whatever happened to the file between 1 and 3. Indexes, extents
-and queryables follow once for all shards of a collection; a crash before them leaves answers slower, not wrong.
+and queryables follow once for all shards of a collection; a crash before them leaves answers slower.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,7 +90,7 @@ class Verified:
 
 
 class Refused(Exception):
-    """Why a verified shard is not admitted; `outcome` where its bytes turned out not to be the signed ones."""
+    """Why a verified shard is not admitted; `outcome` where its bytes are not the signed ones after all."""
 
     def __init__(self, reason: str, outcome: Outcome | None = None) -> None:
         super().__init__(reason)
@@ -125,24 +125,20 @@ def find_shards(directories: Iterable[Path]) -> list[Path]:
 
     A folder whose name begins with a dot is one that a producer has not finished.
     """
-    found: dict[Path, None] = {}
+    found: set[Path] = set()
     for directory in directories:
-        items = [
-            directory / ITEM_FILE,
-            *sorted(directory.glob(f"*/{ITEM_FILE}")),
-            *sorted(directory.glob(f"*/*/{ITEM_FILE}")),
-        ]
-        shards = [
-            item.parent
-            for item in items
-            if item.is_file() and not any(part.startswith(".") for part in item.parent.relative_to(directory).parts)
-        ]  # fmt: skip
+        items = [item for pattern in ("", "*/", "*/*/") for item in directory.glob(pattern + ITEM_FILE)]
+        shards = {item.parent for item in items if not _is_hidden(item.parent.relative_to(directory))}
         if not shards:
             raise InputError(
                 f"{directory} holds no finished shard", hint="name a folder that 'eocat produce' has written"
             )
-        found |= dict.fromkeys(shard.resolve() for shard in shards)
+        found |= {shard.resolve() for shard in shards}
     return sorted(found)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _register_collection(connection: Connection, shards: list[Verified]) -> Iterator[Admission]:
@@ -285,7 +281,7 @@ def _load(connection: Connection, shard: Verified, documents: Documents) -> None
         raise Refused(f"{path} changed while it was being registered", Outcome.TAMPERED)
     connection.execute(
         """INSERT INTO eocat.event (collection, item_id, seq, event, payload_sha256, envelope)
-           VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (payload_sha256) DO NOTHING""",  # it outlives a deleted item
+           VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (payload_sha256) DO NOTHING""",  # outlives its item
         [*names, create.seq, create.event, shard.payload_sha256, shard.envelope],
     )
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])  # last, and so held briefly

@@ -1,4 +1,4 @@
-"""A small client of the catalogue's API, for the command line: STAC through pystac-client, the rest by hand."""
+"""A small client of the catalogue's API, for the command line: STAC by pystac-client, the rest by hand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

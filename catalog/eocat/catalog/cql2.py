@@ -19,8 +19,10 @@ MAX_OPERATORS = 500  # in text, where each may stand inside the one before
 MAX_VERTICES = 10_000
 
 OPERATORS = frozenset({
-    "and", "or", "not", "=", "<>", "<", "<=", ">", ">=", "isNull", "like", "between", "in", "casei", "accenti",
-    "s_intersects", "s_equals", "s_disjoint", "s_touches", "s_within", "s_overlaps", "s_crosses", "s_contains",
+    "and", "or", "not", "=", "<>", "<", "<=", ">", ">=", "isNull", "like", "between", "in",
+    "casei", "accenti",
+    "s_intersects", "s_equals", "s_disjoint", "s_touches", "s_within", "s_overlaps", "s_crosses",
+    "s_contains",
     "t_after", "t_before", "t_contains", "t_disjoint", "t_during", "t_equals", "t_finishedBy", "t_finishes",
     "t_intersects", "t_meets", "t_metBy", "t_overlappedBy", "t_overlaps", "t_startedBy", "t_starts",
     "a_equals", "a_contains", "a_containedBy", "a_overlaps",

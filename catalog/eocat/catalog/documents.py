@@ -100,7 +100,10 @@ def models_collection() -> dict[str, Any]:
         "title": "Encoders",
         "description": "The encoders that made this catalogue's embeddings, as Items of the MLM extension.",
         "license": "other",  # each Item names its own
-        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [["2015-06-23T00:00:00Z", None]]}},
+        "extent": {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [["2015-06-23T00:00:00Z", None]]},
+        },
         "links": [],
     }  # fmt: skip
 

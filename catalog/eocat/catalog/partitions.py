@@ -35,7 +35,7 @@ class Partition:
 
     @property
     def name(self) -> str:
-        """`chip_` and 16 hex digits: ids reach 128 characters and differ in case, names in SQL 63 and may not."""
+        """`chip_` and 16 hex digits: ids reach 128 characters, names in SQL 63."""
         return f"chip_{hashlib.sha256(self.collection.encode()).hexdigest()[:16]}"
 
     @property
@@ -49,7 +49,7 @@ class Partition:
 
     @property
     def vector_type(self) -> str:
-        """The vectors' type in SQL; with its dimension it is what the index is on, without it no index is used."""
+        """The vectors' type in SQL: with its dimension it is what the index is on."""
         return "halfvec" if self.dtype == "float16" else "vector"
 
     @property
@@ -114,7 +114,7 @@ def _indexes(partition: Partition) -> dict[str, str]:
 
 
 def _build_hnsw(connection: Connection, partition: Partition, name: str, definition: str, rows: int) -> None:
-    """Build in memory and in parallel; alone where shared memory is too small for that (a container's default)."""
+    """Build in memory and in parallel; alone where shared memory is too small for that, as in containers."""
     width = 2 if partition.dtype == "float16" else 4
     least, most = _BUILD_MEMORY_KB
     memory = min(most, max(least, rows * (width * partition.dimension + 800) // 1024 * 5 // 4))
@@ -141,7 +141,7 @@ def _execute(
     parameters: Params | None = None,
     **parts: sql.Composable,
 ) -> None:
-    composed = sql.SQL(statement).format(  # type: ignore[arg-type]  # every statement here is a literal of this file
+    composed = sql.SQL(statement).format(
         table=partition.table, collection=sql.Literal(partition.collection), **parts
     )
     connection.execute(composed, parameters)

@@ -78,7 +78,7 @@ class SimilarRequest(Strict):
     @classmethod
     def _one_kind(cls, value: Any) -> Any:
         """Choose the kind by its member, so that an error names a member and not a union."""
-        kinds = {"vector": LikeVector, "point": LikePoint, "row": LikeRow}
+        kinds: dict[str, type[Strict]] = {"vector": LikeVector, "point": LikePoint, "row": LikeRow}
         kind = next((kinds[name] for name in kinds if isinstance(value, dict) and name in value), None)
         if kind is None:
             raise ValueError("is not one of {collection, item, row}, {vector} and {point}")
@@ -116,7 +116,7 @@ def parse_body(body: bytes) -> SimilarRequest:
 
 
 def parse_query(parameters: dict[str, str]) -> SimilarRequest:
-    """The request in a GET query: like=COLLECTION/ITEM/ROW or like=LON,LAT, lists with commas, filter as text."""
+    """The request in a GET query: like=COLLECTION/ITEM/ROW or LON,LAT, lists with commas, filter as text."""
     value: dict[str, Any] = dict(parameters)
     if "like" in value:
         value["like"] = _parse_like(value["like"])

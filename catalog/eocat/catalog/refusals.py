@@ -23,7 +23,7 @@ from .similar import NotFound, TwoSpaces
 
 log = logging.getLogger("eocat.service")
 
-# What pgSTAC raises on purpose is one sentence about the request; only sentences known to quote nothing else pass.
+# What pgSTAC raises on purpose is a sentence about the request; those known to quote nothing else pass.
 _PGSTAC_SENTENCES = re.compile(r"Operator [\w<>=]+ Not Supported\.|The [\w<>=]+ operator [\w ,.]+")
 _UNANSWERABLE = (
     "the request asks for something that the catalogue cannot search for: check its values and tokens"
@@ -76,8 +76,9 @@ async def refuse(request: Request, error: Exception) -> Response:
 def add_refusals(app: FastAPI) -> None:
     """Answer every error of the app, and of the libraries it is made of, with `refuse`."""
     kinds: tuple[type[Exception], ...] = (
-        RequestValidationError, ValidationError, HTTPException, StarletteHTTPException, Malformed, NotFound, TwoSpaces,
-        Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, orjson.JSONDecodeError, OSError, Exception,
+        RequestValidationError, ValidationError, HTTPException, StarletteHTTPException, Malformed, NotFound,
+        TwoSpaces, Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, orjson.JSONDecodeError,
+        OSError, Exception,
     )  # fmt: skip
     handler: Callable[[Request, Exception], Awaitable[Response]] = refuse
     for kind in kinds:

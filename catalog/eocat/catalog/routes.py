@@ -106,10 +106,12 @@ async def _similar(request: Request, asked: SimilarRequest) -> Response:
     if asked.include_proof and asked.limit > MAX_PROOFS:
         raise Malformed(f"request: limit is {asked.limit}, at most {MAX_PROOFS} rows come with their proofs")
     show = Show(get_base_url(request), asked.include_vector, asked.include_proof)
-    async with request.app.state.get_connection(request, "r") as connection:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            answer = await find(connection, asked)
-            found = await features(connection, answer.neighbours, answer.space, show)
+    async with (
+        request.app.state.get_connection(request, "r") as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        answer = await find(connection, asked)
+        found = await features(connection, answer.neighbours, answer.space, show)
     body: dict[str, Any] = {
         "type": "FeatureCollection",
         "features": found,

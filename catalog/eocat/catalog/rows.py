@@ -31,10 +31,10 @@ SELECT c.collection, s.item_id, c.row, s.row_count, c.id, c.start_time, c.end_ti
        coalesce(public.halfvec_send(c.half), public.vector_send(c.single)) AS vector,
        s.location, s.assets -> $4 ->> 'name' AS row_hashes,
        pgstac.get_collection(c.collection) ->> 'license' AS license
-  FROM unnest($1::text[], $2::bigint[], $3::integer[]) WITH ORDINALITY AS wanted (collection, shard_id, row, place)
-  JOIN eocat.shard s ON s.shard_id = wanted.shard_id
-  JOIN eocat.chip c ON c.collection = wanted.collection AND c.shard_id = wanted.shard_id AND c.row = wanted.row
- ORDER BY wanted.place
+  FROM unnest($1::text[], $2::bigint[], $3::integer[]) WITH ORDINALITY AS w (collection, shard_id, row, place)
+  JOIN eocat.shard s ON s.shard_id = w.shard_id
+  JOIN eocat.chip c ON c.collection = w.collection AND c.shard_id = w.shard_id AND c.row = w.row
+ ORDER BY w.place
 """
 
 ENVELOPES = """
@@ -141,7 +141,7 @@ def _feature(
 
 
 def _path(record: Record) -> tuple[bytes, ...]:
-    """The inclusion path, from a few reads of the shard's file of row hashes; never checked here, but there."""
+    """The inclusion path, from a few reads of the shard's file of row hashes; the client checks it."""
     try:
         descriptor = os.open(Path(record["location"]) / record["row_hashes"], os.O_RDONLY)
         try:

@@ -35,7 +35,7 @@ from .middleware import BodyLimit, RequestLog
 from .query import MAX_BODY_BYTES
 from .refusals import add_refusals
 from .routes import router
-from .stac_client import StacClient
+from .stac_client import new_client
 
 STAC_VERSION = "1.1.0"
 DEFAULT_PAGE, MAX_PAGE = 100, 1_000
@@ -47,12 +47,12 @@ PageSize = Annotated[Limit | None, Query(description=f"Items on a page, at most 
 
 
 @attr.s
-class SearchGet(BaseSearchGetRequest):  # type: ignore[misc]  # the library ships no types
+class SearchGet(BaseSearchGetRequest):
     limit: PageSize = attr.ib(default=DEFAULT_PAGE)
 
 
 @attr.s
-class ItemsGet(ItemCollectionUri):  # type: ignore[misc]
+class ItemsGet(ItemCollectionUri):
     limit: PageSize = attr.ib(default=DEFAULT_PAGE)
 
 
@@ -91,18 +91,20 @@ def create_app(database: Database) -> FastAPI:
         settings=settings,
         stac_version=STAC_VERSION,
         extensions=[*extensions.search, *extensions.item_collection, extensions.collection_search],
-        client=StacClient(pgstac_search_model=post_model, landing_page_id="eocat"),
+        client=new_client(post_model),
         search_get_request_model=create_get_request_model(extensions.search, base_model=SearchGet),
         search_post_request_model=post_model,
-        items_get_request_model=create_request_model(
+        items_get_request_model=create_request_model(  # type: ignore[arg-type]  # GET gives an APIRequest
             "ItemsGet", base_model=ItemsGet, extensions=extensions.item_collection, request_type="GET"
         ),
         collections_get_request_model=extensions.collection_search.GET,
-        health_check=health,
+        health_check=health,  # type: ignore[arg-type]  # a route may take the request
         middlewares=[  # the last one is the outermost
             Middleware(BodyLimit, limit_bytes=MAX_BODY_BYTES),
             Middleware(BrotliMiddleware),
-            Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["Content-Type"]),
+            Middleware(
+                CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["Content-Type"]
+            ),
             Middleware(RequestLog),
         ],
     )  # fmt: skip
@@ -118,11 +120,11 @@ async def health(request: Request) -> Any:
 
 
 def _settings() -> Settings:
-    """The library's settings, each given: neither a `.env` in the current folder nor the environment decides."""
+    """The library's settings, each given: neither a `.env` of the current folder nor the environment rules."""
     return Settings(
         _env_file=None,
         stac_fastapi_title="eocat",
-        stac_fastapi_description="A catalogue of Earth-observation embeddings in which a search hit comes with a proof.",
+        stac_fastapi_description="Earth-observation embeddings in which a search hit comes with a proof.",
         stac_fastapi_version=version("eocat"),
         stac_fastapi_landing_id="eocat",
         use_api_hydrate=True,

@@ -3,7 +3,7 @@
     HOME/run/service.json   what runs: process id and address; held locked by the process as long as it lives
     HOME/run/service.log    its log
 
-The lock, and not the process id, says whether the service runs: ids are used again, locks die with their holder.
+The lock, not the process id, says whether the service runs: ids are used again, locks die with their holder.
 """
 
 import fcntl

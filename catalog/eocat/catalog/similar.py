@@ -161,7 +161,8 @@ async def _vector(connection: Connection, like: LikeRow | LikeVector | LikePoint
             data = await connection.fetchval(
                 f"""SELECT {send}({column}) FROM eocat.chip, (SELECT ST_Point($2, $3, 4326) AS at) p
                     WHERE collection = ANY ($1)
-                    ORDER BY geometry <-> at, ST_Distance(ST_Centroid(geometry), at), end_time DESC, shard_id, row
+                    ORDER BY geometry <-> at, ST_Distance(ST_Centroid(geometry), at), end_time DESC,
+                             shard_id, row
                     LIMIT 1""",  # noqa: S608
                 space.collections,
                 *like.point,
@@ -243,7 +244,8 @@ async def _exactly(
     """Step 4: without the dimension in the cast, no index fits, and PostgreSQL computes every distance."""
     partition = next(iter(space.rows))
     records = await connection.fetch(
-        f"""SELECT collection, shard_id, row, {partition.column} <=> $1::text::{partition.vector_type} AS distance
+        f"""SELECT collection, shard_id, row,
+                   {partition.column} <=> $1::text::{partition.vector_type} AS distance
               FROM eocat.chip WHERE collection = ANY ($2){chosen.condition}
              ORDER BY distance, collection, shard_id, row LIMIT {limit}""",  # noqa: S608
         vector,

@@ -84,8 +84,14 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
         return found
 
 
+def new_client(search_model: type[PgstacSearch]) -> StacClient:
+    build: Any = StacClient  # attrs makes its __init__ from a base that ships no types
+    client: StacClient = build(pgstac_search_model=search_model, landing_page_id="eocat")
+    return client
+
+
 def _bounded(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Query parameters with the filter checked, as CQL2 JSON: the library's parser of the text is not bounded."""
+    """Query parameters with the filter checked and as CQL2 JSON: the library parses text without bounds."""
     text, language = arguments.get("filter_expr"), arguments.get("filter_lang")
     if text is None:
         return arguments
@@ -115,7 +121,7 @@ def _flatten_box(search: PgstacSearch) -> None:
 
 
 def _complete(item: dict[str, Any], base_url: str) -> None:
-    """Make asset hrefs absolute and add the links to the Item's history and proofs (not with `fields` left out)."""
+    """Make asset hrefs absolute, and add the links to the Item's history and proofs unless `fields` drops them."""
     for asset in item.get("assets", {}).values():
         if asset.get("href", "").startswith("collections/"):
             asset["href"] = base_url + asset["href"]

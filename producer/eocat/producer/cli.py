@@ -120,7 +120,7 @@ def produce(
 
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    signer = _open_key(key)
+    signer = open_key(key)
     found = find_scenes(scenes)
     run = prepare_run(
         found,
@@ -144,7 +144,7 @@ def produce(
     failed: EocatError | None = None
     for scene in found:
         try:
-            done.append(_produce_one(scene, run))
+            done.append(produce_one(scene, run))
         except InputError as error:
             failed = error
             note(f"eocat: error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
@@ -155,11 +155,11 @@ def produce(
         raise typer.Exit(failed.exit_code)
 
 
-def _produce_one(scene: "Scene", run: "Run") -> "Produced":
+def produce_one(scene: "Scene", run: "Run") -> "Produced":
     from .produce import produce_scene
 
-    with progress_bar(f"{scene.id}", "chips") as advance:
-        return produce_scene(scene, run, advance)
+    with progress_bar() as advance:
+        return produce_scene(scene, run, lambda done, total: advance(f"chips of {scene.id}", done, total))
 
 
 def _show(done: "list[Produced]", as_json: bool) -> None:
@@ -185,7 +185,7 @@ def _show(done: "list[Produced]", as_json: bool) -> None:
         answer(f"{p.folder}  {p.rows} rows  root {p.root[:16]}…  {state}{left_out}")
 
 
-def _open_key(name: str) -> "KeyFile":
+def open_key(name: str) -> "KeyFile":
     from .signer import is_encrypted, read_key
 
     return read_key(name, _passphrase(name, new=False) if is_encrypted(name) else None)

@@ -19,7 +19,8 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_INTEGER = (1 << 53) - 1
 
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"|[][{}]', re.DOTALL)
+# A string that never ends is one token too: with possessive quantifiers the scan stays linear.
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]', re.DOTALL)
 
 
 def parse(data: bytes, *, what: str = "JSON", limit_bytes: int = MAX_BYTES) -> Any:

@@ -18,13 +18,13 @@ from datetime import datetime
 from pathlib import Path
 
 from . import canonical
-from .digest import digest_file
-from .dsse import Envelope, parse_envelope
+from .digest import Digests, digest_file
+from .dsse import PAYLOAD_TYPE, Envelope, parse_envelope
 from .errors import Malformed
 from .evidence import Evidence, read_limited
 from .merkle import build_tiles, tiles_bytes, tree_of
 from .policy import Policy, Role
-from .projection import differences, project
+from .projection import ATTESTATION, differences, project
 from .report import Outcome, Report, Step
 from .shard import Shard
 from .statement import Create, Statement, parse_statement, parse_time
@@ -51,6 +51,9 @@ def check(
     def report(level: int, *steps: Step, statement: Statement | None = None) -> Report:
         return Report(evidence.target, now, require, level, steps, statement)
 
+    if ATTESTATION in evidence.missing:
+        text = f"{ATTESTATION}: {evidence.missing[ATTESTATION]}"
+        return report(0, Step("signature", text, Outcome.UNAVAILABLE))
     if not evidence.envelopes:
         return report(0, Step("signature", "the item has no attestation", Outcome.UNSIGNED))
     try:
@@ -99,14 +102,15 @@ def _check_signatures(
     def failed(outcome: Outcome, text: str) -> Step:
         return Step("signature", text, outcome)
 
-    known = policy.public_keys
-    valid = envelope.signers(known)
-    for signature in envelope.signatures:
-        if signature.key_id in known and signature.key_id not in valid:
-            return failed(Outcome.FORGED, f"the signature of key {signature.key_id[:16]} is invalid")
+    verdicts = envelope.verdicts(policy.public_keys)
+    for key_id, valid in sorted(verdicts.items()):
+        if not valid:
+            return failed(Outcome.FORGED, f"the signature of key {key_id[:16]} is invalid")
+    if envelope.payload_type != PAYLOAD_TYPE:
+        return failed(Outcome.MALFORMED, f"payload type {envelope.payload_type[:80]!r} is not {PAYLOAD_TYPE}")
     if moment >= parse_time(policy.expires):
         return failed(Outcome.STALE, f"the trust policy expired at {policy.expires}")
-    authorised = [entry for entry in map(policy.entry, sorted(valid)) if entry.may(role, collection)]
+    authorised = [entry for entry in map(policy.entry, sorted(verdicts)) if entry.may(role, collection)]
     if len(authorised) < (threshold := policy.threshold(role)):
         claimed = ", ".join(signature.key_id[:16] or "no id" for signature in envelope.signatures)
         return failed(
@@ -116,10 +120,8 @@ def _check_signatures(
         )
     in_time = [entry for entry in authorised if entry.valid_at(moment)]
     if len(in_time) < threshold:
-        return failed(
-            Outcome.KEY_INVALID_AT_TIME,
-            f"key {authorised[0].name} was not valid at {moment:%Y-%m-%dT%H:%M:%SZ}",
-        )
+        late = next(entry.name for entry in authorised if entry not in in_time)
+        return failed(Outcome.KEY_INVALID_AT_TIME, f"key {late} was not valid at {moment:%Y-%m-%dT%H:%M:%SZ}")
     return Step("signature", ", ".join(f"{role} {e.name} ed25519 {e.public.key_id[:16]}" for e in in_time))
 
 
@@ -146,18 +148,21 @@ def _check_bytes(evidence: Evidence, statement: Statement, skip: str | None) -> 
         elif key == skip:
             steps[key] = Step("bytes", f"{key}: rows only, the file's digest was not asked for")
         else:
-            steps[key] = _check_file(key, path, signed.sha256, signed.blake3)
+            size = statement.predicate.projection.assets[key].size
+            steps[key] = _check_file(key, path, Digests(signed.sha256, signed.blake3, size))
     return steps
 
 
-def _check_file(key: str, path: Path, sha256_hex: str, blake3_hex: str) -> Step:
+def _check_file(key: str, path: Path, signed: Digests) -> Step:
     try:
         found = digest_file(path)
     except OSError as error:
         return Step("bytes", f"{key}: cannot be read: {error.strerror}", Outcome.UNAVAILABLE)
-    if (found.sha256, found.blake3) != (sha256_hex, blake3_hex):
-        text = f"{key}: sha256 {found.sha256[:16]}… is not the signed {sha256_hex[:16]}…"
-        return Step("bytes", text, Outcome.TAMPERED)
+    if found != signed:
+        text = f"{key}: sha256 {found.sha256[:16]}… of {found.size} bytes"
+        return Step(
+            "bytes", f"{text} is not the signed {signed.sha256[:16]}… of {signed.size}", Outcome.TAMPERED
+        )
     return Step("bytes", f"{key} {found.size} bytes")
 
 
@@ -195,10 +200,11 @@ def _leaf_hashes(shard: Shard) -> bytes:
     """All leaf hashes of a shard, in order; Malformed if a row id stands twice."""
     hashes, ids = [], set[str]()
     for batch in shard.batches():
-        hashes.append(batch.leaf_hashes())
         ids.update(batch.table["id"].to_pylist())
-    if len(ids) != shard.signed.count:
-        raise Malformed(f"shard has {len(ids)} different row ids for {shard.signed.count} rows")
+        seen = batch.first + len(batch)
+        if len(ids) != seen:  # before the hashing, which costs the most
+            raise Malformed(f"shard has {len(ids)} different row ids in its first {seen} rows")
+        hashes.append(batch.leaf_hashes())
     return b"".join(hashes)
 
 

@@ -4,7 +4,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import ConfigError, Malformed, Unavailable, UsageError
-from .home import policy_path
+from .home import home, policy_path
 from .terminal import answer, answer_json, note
 
 if TYPE_CHECKING:
     from .evidence import Evidence
+    from .keys import PublicKey
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Check what a catalogue says, trusting nobody."
@@ -117,7 +118,7 @@ def _gathered(target: str, api: str) -> Iterator["Evidence | bytes"]:
 @trust_app.command("init")
 def trust_init(
     keys: Annotated[
-        list[Path], typer.Argument(metavar="KEY.pub…", help="Public key files of 'eocat keys new'.")
+        list[str], typer.Argument(metavar="KEY…", help="Names of own keys, or KEY.pub files of others.")
     ],
     collection: Annotated[
         list[str], typer.Option("--collection", help="Collections they may sign for ('*': any). Repeatable.")
@@ -130,38 +131,21 @@ def trust_init(
         typer.Option("--out", "-o", help="Where to write (default: trust/policy.json of the home folder)."),
     ] = None,
 ) -> None:
-    """Write a policy that trusts these keys as producers. Look at each key id with its owner first."""
-    import json
-
-    from .keys import parse_key
-    from .policy import parse_policy
-    from .statement import format_time
+    """Write a policy that trusts these keys as producers. Compare each key id with its owner first."""
+    from .policy import draft_policy
 
     target = out or policy_path()
     if target.exists():
         raise ConfigError(f"{target} exists already", hint="remove it first, or write elsewhere with --out")
-    start = datetime.now(UTC).replace(microsecond=0)
-    end = format_time(start + timedelta(days=days))
-    entries = []
-    for path in keys:
-        text, _, name = _read_line(path).partition(" ")
-        entries.append({
-            "name": name or path.stem, "key": text,
-            "roles": ["producer"], "collections": sorted(set(collection)),
-            "notBefore": format_time(start - timedelta(days=1)), "notAfter": end, "compromisedSince": None,
-        })  # fmt: skip
-        note(f"trusting {name or path.stem}: key id {parse_key(text).key_id}")
-    policy = {
-        "type": "eocat-policy/v1",
-        "version": 1,
-        "expires": end,
-        "keys": entries,
-        "thresholds": {"producer": 1},
-    }
-    data = json.dumps(policy, indent=2).encode() + b"\n"
-    parse_policy(data)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+    trusted = dict(_read_public_key(name) for name in keys)
+    data = draft_policy(trusted, collection, datetime.now(UTC).replace(microsecond=0), days)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}") from None
+    for name, key in trusted.items():
+        note(f"trusting {name}: key id {key.key_id}")
     answer(str(target))
 
 
@@ -182,11 +166,20 @@ def trust_show(trust: Trust = None, as_json: Json = False) -> None:
         )
 
 
-def _read_line(path: Path) -> str:
+def _read_public_key(name: str) -> "tuple[str, PublicKey]":
+    """(name, key) of a `.pub` file, or of a key in the home folder by its name."""
+    from .keys import parse_key
+
+    path = Path(name)
+    if not path.is_file() and path.name == name:
+        path = home() / "keys" / f"{name}.pub"
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"public key {path} cannot be read: {error}") from None
-    if text.count("\n") != 1 or not text.endswith("\n"):
+        raise UsageError(
+            f"public key {path} cannot be read: {error}", hint="eocat keys new makes one"
+        ) from None
+    key, _, owner = text.removesuffix("\n").partition(" ")
+    if not owner or "\n" in owner:
         raise UsageError(f"public key {path} is not one line 'ed25519:<base64> <name>'")
-    return text[:-1]
+    return owner, parse_key(key)

@@ -2,7 +2,8 @@
 
 The payload stays bytes until its signatures are known: hash first, parse after. An envelope has one
 spelling here (canonical JSON, standard base64), so its digest names it. `keyid` is a hint by the
-specification; eocat compares it with the derived id and never looks a key up by a name from outside.
+specification; eocat compares it with the derived id and never looks a key up by a name from outside. The
+payload type is signed with the payload, so an envelope of any type is read and `check` judges the type.
 """
 
 import base64
@@ -38,14 +39,15 @@ class Envelope:
         """SHA-256 hex of the payload: what the next event's `prev` names."""
         return hashlib.sha256(self.payload).hexdigest()
 
-    def signers(self, keys: dict[str, PublicKey]) -> frozenset[str]:
-        """Key ids among `keys` (derived id → key) whose signature over this envelope is valid."""
+    def verdicts(self, keys: dict[str, PublicKey]) -> dict[str, bool]:
+        """Key id → whether all signatures under it are valid, for the ids among `keys` (derived id → key)."""
         message = pae(self.payload_type, self.payload)
-        return frozenset(
-            signature.key_id
-            for signature in self.signatures
-            if signature.key_id in keys and keys[signature.key_id].verifies(signature.raw, message)
-        )
+        found: dict[str, bool] = {}
+        for signature in self.signatures:
+            if key := keys.get(signature.key_id):
+                valid = key.verifies(signature.raw, message)
+                found[signature.key_id] = found.get(signature.key_id, True) and valid
+        return found
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -60,8 +62,6 @@ def parse_envelope(data: bytes) -> Envelope:
         case {"payload": str(payload), "payloadType": str(kind), "signatures": list(signatures), **rest} if (
             not rest
         ):
-            if kind != PAYLOAD_TYPE:
-                raise Malformed(f"envelope has payload type {kind[:80]!r}, expected {PAYLOAD_TYPE}")
             if not 1 <= len(signatures) <= MAX_SIGNATURES:
                 raise Malformed(f"envelope has {len(signatures)} signatures, expected 1 to {MAX_SIGNATURES}")
             parsed = tuple(_parse_signature(member) for member in signatures)
@@ -84,7 +84,7 @@ def format_envelope(envelope: Envelope) -> bytes:
 
 def _parse_signature(member: Any) -> Signature:
     match member:
-        case {"keyid": str(key_id), "sig": str(sig), **rest} if not rest and len(key_id) <= 128:
+        case {"keyid": str(key_id), "sig": str(sig), **rest} if not rest and 1 <= len(key_id) <= 128:
             return Signature(key_id, decode_base64(sig, what="signature"))
         case {"sig": str(sig), **rest} if not rest:  # DSSE lets it be absent; then it is nobody's
             return Signature("", decode_base64(sig, what="signature"))

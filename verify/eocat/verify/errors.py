@@ -20,7 +20,7 @@ class EocatError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message.replace("\n", "\\n"))  # text from outside never forges a line of its own
         self.hint = hint
 
 

@@ -18,12 +18,15 @@ MAX_POINTS = 10_000
 def format_wkb(geometry: dict[str, Any]) -> bytes:
     """WKB of a GeoJSON Polygon or MultiPolygon; Malformed for any other geometry or number."""
     match geometry:
-        case {"type": "Polygon", "coordinates": list(rings)}:
+        case {"type": "Polygon", "coordinates": list(rings), **rest} if not rest:
             return _format_polygon(rings)
-        case {"type": "MultiPolygon", "coordinates": list(polygons)} if polygons:
+        case {"type": "MultiPolygon", "coordinates": list(polygons), **rest} if polygons and not rest:
             parts = [_format_polygon(rings) for rings in polygons]
             return struct.pack("<BII", 1, _MULTIPOLYGON, len(parts)) + b"".join(parts)
-    raise Malformed(f"geometry is {str(geometry.get('type'))[:40]!r}, expected Polygon or MultiPolygon")
+    raise Malformed(
+        f"geometry is {str(geometry.get('type'))[:40]!r} with {', '.join(geometry)[:80]}, "
+        "expected Polygon or MultiPolygon with type and coordinates alone"
+    )
 
 
 def parse_wkb(wkb: bytes) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from .report import Outcome, Report, Step
 from .row import Row, encode_row
 from .statement import Count, Create, Hex32, Identifier, Text, _Strict, parse_time, validated
 
-MAX_HIT_BYTES = 64 << 20
+MAX_HIT_BYTES = 8 << 20  # an envelope is at most 2 MiB, a vector 256 KiB
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SIGNED_MEMBERS = "id, geometry, start and end time, row number, input digest, vector"
 
@@ -54,11 +54,14 @@ class Place(_Strict):
     datetime: str | None
     start_datetime: str
     end_datetime: str
+    row_count: Count | None  # these two may be absent; where they are shown, they are checked
+    vector: list[int | float] | None
 
 
 def is_hit(value: Any) -> bool:
     """Whether parsed JSON looks like a saved hit (rather than a STAC Item)."""
-    return isinstance(value, dict) and "eocat:proof" in (value.get("properties") or {})
+    properties = value.get("properties") if isinstance(value, dict) else None
+    return isinstance(properties, dict) and "eocat:proof" in properties
 
 
 def check_hit(
@@ -88,8 +91,11 @@ def format_hit(feature: dict[str, Any]) -> bytes:
 
 
 def _parse_hit(feature: Any) -> tuple[Place, Proof]:
-    if not isinstance(feature, dict) or not is_hit(feature) or not isinstance(feature.get("geometry"), dict):
-        raise Malformed("hit is not a Feature with a geometry and eocat:proof")
+    match feature:
+        case {"type": "Feature", "geometry": dict(), "properties": {"eocat:proof": _}}:
+            pass
+        case _:
+            raise Malformed("hit is not a Feature with a geometry and eocat:proof")
     properties = feature["properties"]
     members = {name: properties.get(name) for name in Place.model_fields if name != "id"}
     place = validated(Place, {"id": feature.get("id"), **members}, what="hit")
@@ -105,8 +111,8 @@ def _check_row(geometry: dict[str, Any], place: Place, proof: Proof, create: Cre
         return tampered(
             f"the hit names {place.collection}/{place.item}, the statement is about {create.item}"
         )
-    if place.row >= rows.count:
-        return tampered(f"row {place.row} is outside the {rows.count} signed rows")
+    if place.row >= rows.count or place.row_count not in (None, rows.count):
+        return tampered(f"row {place.row} of {place.row_count or 'a shard'}: {rows.count} rows are signed")
     if place.datetime != (place.start_datetime if place.start_datetime == place.end_datetime else None):
         return tampered("datetime is not what start_datetime and end_datetime say")
     try:
@@ -119,6 +125,8 @@ def _check_row(geometry: dict[str, Any], place: Place, proof: Proof, create: Cre
         return tampered(
             f"vector is {row.values().size} × {row.dtype}, signed are {rows.dimension} × {rows.dtype}"
         )
+    if place.vector not in (None, row.values().tolist()):
+        return tampered("the vector that is shown is not the one that the proof is about")
     if root != rows.root:
         return tampered(
             f"row {place.row} leads to root {root[:16]}…, signed is {rows.root[:16]}…: {SIGNED_MEMBERS}"

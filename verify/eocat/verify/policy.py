@@ -4,7 +4,9 @@ It is given by the user (`--trust`, or `trust/policy.json` under the home folder
 else: not from the item, the API or the current folder. There is no trust on first use.
 """
 
-from datetime import datetime
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,8 +14,8 @@ from pydantic import Field, model_validator
 
 from . import canonical
 from .errors import ConfigError, Malformed
-from .keys import PublicKey, parse_key
-from .statement import Identifier, Text, Time, _Strict, parse_time, validated
+from .keys import PublicKey, format_key, parse_key
+from .statement import Identifier, Text, Time, _Strict, format_time, parse_time, validated
 
 Role = Literal["producer", "registrar", "curator", "mirror"]
 ANY_COLLECTION = "*"
@@ -75,6 +77,35 @@ class Policy(_Strict):
 
     def threshold(self, role: Role) -> int:
         return self.thresholds.get(role, 1)
+
+
+def draft_policy(
+    keys: Mapping[str, PublicKey], collections: Sequence[str], start: datetime, days: int
+) -> bytes:
+    """A policy file that trusts `keys` (name → key) as producers of `collections` for `days` from `start`."""
+    end = format_time(start + timedelta(days=days))
+    entries = [
+        {
+            "name": name,
+            "key": format_key(key),
+            "roles": ["producer"],
+            "collections": sorted(set(collections)),
+            "notBefore": format_time(start),
+            "notAfter": end,
+            "compromisedSince": None,
+        }
+        for name, key in keys.items()
+    ]
+    policy = {
+        "type": "eocat-policy/v1",
+        "version": 1,
+        "expires": end,
+        "keys": entries,
+        "thresholds": {"producer": 1},
+    }
+    data = json.dumps(policy, indent=2).encode() + b"\n"
+    parse_policy(data)
+    return data
 
 
 def parse_policy(data: bytes) -> Policy:

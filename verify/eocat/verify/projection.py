@@ -4,6 +4,7 @@ The rest of an Item (hrefs, links, titles, other properties) may differ between 
 rewrote it. The projection survives pgSTAC, pystac and a change of spelling of a time; nothing else does.
 """
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -11,15 +12,20 @@ from . import canonical
 from .digest import parse_multihash
 from .errors import Malformed
 from .geometry import format_wkb
+from .statement import ATTESTATION as ATTESTATION
 from .statement import Projection, format_time, validated
 
-ATTESTATION = "attestation"  # the asset that holds the envelopes: it cannot sign itself
+# RFC 3339, with zeros at most beyond the microsecond: `fromisoformat` alone would drop digits and read weeks.
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]([01]\d|2[0-3]):\d\d:\d\d(\.\d{1,6}0*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 
 
-def project(item: dict[str, Any]) -> Projection:
+def project(item: Any) -> Projection:
     """The projection of a STAC Item's JSON; Malformed names the first member that cannot be projected."""
-    properties, assets = item.get("properties"), item.get("assets")
-    if item.get("type") != "Feature" or not isinstance(properties, dict) or not isinstance(assets, dict):
+    members = item if isinstance(item, dict) else {}
+    properties, assets = members.get("properties"), members.get("assets")
+    if members.get("type") != "Feature" or not isinstance(properties, dict) or not isinstance(assets, dict):
         raise Malformed("item is not a STAC Item: a Feature with properties and assets")
     geometry = item.get("geometry")
     if not isinstance(geometry, dict):
@@ -64,10 +70,9 @@ def _time(value: Any) -> str | None:
     if value is None:
         return None
     try:
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None:
+        if not _TIME.fullmatch(value):
             raise ValueError
-        return format_time(moment)
+        return format_time(datetime.fromisoformat(value.upper()))
     except (TypeError, ValueError, OverflowError):
         raise Malformed(f"item has the time {str(value)[:40]!r}, expected RFC 3339 with an offset") from None
 

@@ -41,8 +41,8 @@ class Row:
     vector: bytes
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.id.encode()) <= 0xFFFF or not unicodedata.is_normalized("NFC", self.id):
-            raise Malformed(f"row id {self.id[:40]!r} is not 1 to 65535 bytes of NFC text")
+        if not _is_name(self.id):
+            raise Malformed(f"row id {self.id[:40]!r} is not 1 to 65535 bytes of NFC text without NUL")
         parse_wkb(self.geometry)
         if not -(1 << 63) <= self.start <= self.end < 1 << 63:
             raise Malformed(f"row {self.id}: time {self.start}..{self.end} µs is not an interval")
@@ -58,6 +58,12 @@ class Row:
         if not self.vector or len(self.vector) % item_bytes or len(self.vector) > MAX_DIMENSION * item_bytes:
             raise Malformed(f"row {self.id}: {len(self.vector)} vector bytes do not hold {self.dtype} values")
         return np.frombuffer(self.vector, np.dtype(self.dtype).newbyteorder("<"))
+
+
+def _is_name(text: str) -> bool:
+    if any(char == "\x00" or "\ud800" <= char <= "\udfff" for char in text):
+        return False
+    return 1 <= len(text.encode()) <= 0xFFFF and unicodedata.is_normalized("NFC", text)
 
 
 def check_vectors(vectors: NDArray[np.floating], what: str) -> None:

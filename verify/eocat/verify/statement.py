@@ -14,11 +14,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from . import canonical
 from .errors import Malformed
+from .geometry import format_wkb
 from .row import MAX_DIMENSION
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:eocat:event:v1"
 ROWS = "rows"  # the subject that names the row root; no asset may have this key
+ATTESTATION = "attestation"  # the asset that holds the envelopes: it cannot sign itself
 MAX_STATEMENT_BYTES = canonical.MAX_BYTES
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,7 +33,10 @@ def parse_time(text: str) -> datetime:
     pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,5}[1-9])?Z"
     if not re.fullmatch(pattern, text, re.ASCII):
         raise ValueError(f"time {text[:40]!r} is not like 2026-11-20T18:00:00Z")
-    return datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text)
+    if format_time(moment) != text:  # newer Pythons read 24:00:00
+        raise ValueError(f"time {text} has a second spelling")
+    return moment
 
 
 def format_time(moment: datetime) -> str:
@@ -43,6 +48,14 @@ def format_time(moment: datetime) -> str:
 def _check_time(text: str) -> str:
     parse_time(text)
     return text
+
+
+def _check_geometry(geometry: dict[str, Any]) -> dict[str, Any]:
+    try:
+        format_wkb(geometry)
+    except Malformed as error:
+        raise ValueError(str(error)) from None
+    return geometry
 
 
 def _check_plain(value: Any) -> Any:
@@ -144,7 +157,7 @@ class Projection(_Strict):
 
     id: Identifier
     collection: Identifier
-    geometry: dict[str, Any]
+    geometry: Annotated[dict[str, Any], AfterValidator(_check_geometry)]
     bbox: Annotated[list[int | float], Field(min_length=4, max_length=4)]
     datetime: Time | None
     start_datetime: Time | None
@@ -152,6 +165,12 @@ class Projection(_Strict):
     assets: dict[Identifier, Asset]
     rows: ProjectedRows
     space: Hex32
+
+    @model_validator(mode="after")
+    def _asset_names_are_free(self) -> Self:
+        if taken := self.assets.keys() & {ROWS, ATTESTATION}:
+            raise ValueError(f"asset {min(taken)} has a name that is not an asset's to sign")
+        return self
 
 
 class _Event(_Strict):

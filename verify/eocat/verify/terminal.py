@@ -76,21 +76,17 @@ def needs(extra: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr with the time that remains, in a terminal only; call it with (done, total)."""
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr with count and remaining time, in a terminal only; call it with (what, done, total)."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda what, done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(printable(title), total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        task = progress.add_task("")
+        yield lambda what, done, total: progress.update(
+            task, description=printable(what), completed=done, total=total or None
+        )

@@ -31,10 +31,10 @@ BAND_SETS: dict[str, tuple[str, ...]] = {
     "exact-rgb": ("red", "green", "blue"),
 }
 BANKS: dict[str, str] = {  # name → SHA-256 of its file, as fit_bank prints it
-    "exact-s2-l1c": "f282c4a3d09fbb0cf375e9b093e6e547c9ea8a69ed61ed15f432cc3585832f41",
-    "exact-s2-l2a": "03dad469c87055120da1107a520c68f548206bb1e6990ef60c2a0ddae07aa7a3",
-    "exact-s2-10m": "10ece487722a48d2348984a66c60956f94a556d3c4a131e58ce2d5335555bc63",
-    "exact-rgb": "a0d9ee11113b2d4edacef5f6fe567ba6a46b0ed299d11eb878ff1a5a52ae8003",
+    "exact-s2-l1c": "c1c3cbe1becffa2032d02dc6c6e3e51b8126cd7c5d1f7824d9a5819a21490e74",
+    "exact-s2-l2a": "9b8aad91e779a35d4071dca80b2e11c271081d44227059fa9e364ace6cd8a234",
+    "exact-s2-10m": "63024fa47653b3cb34c342978799119f963db1d94af3a67769cd67276c55de5f",
+    "exact-rgb": "f76663e507c5f624ac3d99674b35d2216495b5d7c18196f9f941fdba9041ad68",
 }
 
 

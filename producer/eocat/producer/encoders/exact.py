@@ -75,8 +75,8 @@ class ExactEncoder:
         self._filters = torch.zeros((count, depth), dtype=torch.int8, device=self.device)
         self._filters[:, : flat.shape[1]] = flat.to(self.device)
         self._bank = bank
-        self._offsets = torch.from_numpy(bank.offsets.copy()).to(self.device)
-        shifts = torch.from_numpy(bank.shifts.astype(np.int32)).to(self.device)
+        self._offsets = torch.from_numpy(bank.offsets.copy()).to(self.device)[:, None, None]
+        shifts = torch.from_numpy(bank.shifts.astype(np.int32)).to(self.device)[:, None, None]
         self._factors, self._right = 1 << shifts.clamp(min=0), (-shifts).clamp(min=0)
         heaviest = int(flat.to(torch.int64).abs().sum(1).max())  # largest L1 norm of a filter
         response = heaviest * (X_MAX + 1)  # bound of |y|
@@ -159,10 +159,12 @@ class ExactEncoder:
 
     def _planes(self, chip: NDArray[np.integer[Any]], offset: int) -> tuple[torch.Tensor, torch.Tensor]:
         """high and low int8 (H, W, C) of the 15-bit pixels x = 128·high + low, low in 0..127."""
-        x = torch.from_numpy(chip.astype(np.int32)).to(self.device).permute(1, 2, 0).contiguous()
-        x = (x - offset).clamp_(0, (1 << 16) - 1) - self._offsets
-        x = (x * self._factors >> self._right).clamp_(-X_MAX - 1, X_MAX)
-        return (x >> LOW_BITS).to(torch.int8), (x & ((1 << LOW_BITS) - 1)).to(torch.int8)
+        x = torch.from_numpy(chip.astype(np.int32, order="C")).to(self.device)
+        x = x.sub_(offset).clamp_(0, (1 << 16) - 1).sub_(self._offsets)
+        x = x.mul_(self._factors).bitwise_right_shift_(self._right).clamp_(-X_MAX - 1, X_MAX)
+        planes = (x >> LOW_BITS).to(torch.int8), x.bitwise_and_((1 << LOW_BITS) - 1).to(torch.int8)
+        high, low = (plane.permute(1, 2, 0).contiguous() for plane in planes)
+        return high, low
 
     def _patches(self, plane: torch.Tensor, top: int, shape: tuple[int, int]) -> torch.Tensor:
         """im2col: int8 (R, K) of the k×k×C windows of rows top.., R and K zero-padded (a zero row adds 0)."""

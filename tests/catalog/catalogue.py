@@ -1,0 +1,59 @@
+"""A catalogue for a test module: its own migrated database on the session's server, and the service on a port."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from eocat.catalog.database import Database
+from eocat.catalog.service import create_app
+
+
+@contextmanager
+def new_database(embedded: Database) -> Iterator[Database]:
+    """An own database, migrated, dropped at the end."""
+    own = embedded.named(f"t_{uuid.uuid4().hex[:12]}")
+    with embedded.named("postgres").connect(autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{own.name}"')
+        try:
+            own.migrate()
+            yield own
+        finally:
+            connection.execute(f'DROP DATABASE "{own.name}" WITH (FORCE)')
+
+
+@contextmanager
+def running(database: Database) -> Iterator[str]:
+    """The URL of a real server, on a port that the system chose, which is stopped at the end."""
+    config = uvicorn.Config(create_app(database), host="127.0.0.1", port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not server.started:
+            assert thread.is_alive(), "the service did not start"
+            assert time.monotonic() < deadline, "the service did not start in 30 s"
+            time.sleep(0.01)
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+def fetch_all(database: Database, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    with database.connect() as connection:
+        return connection.execute(query, parameters or None).fetchall()
+
+
+def counts(database: Database) -> dict[str, int]:
+    """Rows of each table, and Items of shards in pgSTAC."""
+    tables = {name: f"eocat.{name}" for name in ("collection", "shard", "chip", "event")}
+    found = {name: int(fetch_all(database, f"SELECT count(*) FROM {table}")[0][0]) for name, table in tables.items()}
+    items = fetch_all(database, "SELECT count(*) FROM pgstac.items WHERE collection <> 'models'")
+    return found | {"item": int(items[0][0])}

@@ -68,7 +68,8 @@ def main() -> None:
     pixels = rng.integers(0, 6000, (args.chips, 13, 224, 224)).astype(np.uint16)
     images = torch.from_numpy(pixels.astype(np.float32) / 10000).to(torch.bfloat16)
     images = images.to(memory_format=torch.channels_last)
-    network = resnet50(13).eval().to(torch.bfloat16).to(memory_format=torch.channels_last)
+    network = resnet50(13).eval().to(torch.bfloat16)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch.nn.Module has it, its stubs not
     bank = read_bank("exact-s2-l1c")
     exact = {f"{bank.name}, int8": ExactEncoder(bank, device="cpu", kernel="int8")}
     exact[f"{bank.name}, float32"] = ExactEncoder(bank, device="cpu", kernel="float32")

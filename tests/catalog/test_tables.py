@@ -112,7 +112,11 @@ def test_the_reader_reads_and_cannot_write(filled: Database) -> None:
     with filled.connect("reader") as connection:
         assert connection.execute("SELECT count(*) FROM eocat.chip").fetchone() == (2 * ROWS,)
         assert connection.execute("SELECT count(*) FROM eocat.items_matching('{}')").fetchone() == (3,)
-    for statement in ("DELETE FROM eocat.chip", "INSERT INTO eocat.event DEFAULT VALUES", "TRUNCATE eocat.shard"):
+    for statement in (
+        "DELETE FROM eocat.chip",
+        "INSERT INTO eocat.event DEFAULT VALUES",
+        "TRUNCATE eocat.shard",
+    ):
         with filled.connect("reader") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("SET default_transaction_read_only = off")
             connection.commit()

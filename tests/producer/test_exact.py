@@ -34,7 +34,7 @@ def to_bank(fitted: Fit) -> Bank:
     return parse_bank(data, sha256=digest_bytes(data).sha256)
 
 
-def slow_vector(chip: NDArray[np.uint16], bank: Bank, offset: int) -> list[np.float16]:
+def slow_vector(chip: NDArray[np.uint16], bank: Bank, offset: int) -> list[float]:
     """The definition in Python integers, with roots by exact rational comparison."""
     size, _, channels, count = bank.filters.shape
     _, height, width = chip.shape
@@ -59,15 +59,15 @@ def slow_vector(chip: NDArray[np.uint16], bank: Bank, offset: int) -> list[np.fl
     return [nearest_half(Fraction(s, sum(sums))) for s in sums]
 
 
-def nearest_half(square: Fraction) -> np.float16:
+def nearest_half(square: Fraction) -> float:
     """The float16 nearest to the root of `square`, among all of 0..1, by comparing squares exactly."""
     near = np.float16(math.sqrt(square))
     candidates = [np.nextafter(near, np.float16(0)), near, np.nextafter(near, np.float16(2))]
     for below, above in pairwise(candidates):
         middle = (Fraction(float(below)) + Fraction(float(above))) / 2
         if square < middle * middle:
-            return below
-    return candidates[-1]
+            return float(below)
+    return float(candidates[-1])
 
 
 @pytest.mark.parametrize("kernel", ["int8", "float32"])
@@ -77,7 +77,7 @@ def test_vectors_are_those_of_the_definition_in_python_integers(kernel: str, off
     chips = np.random.default_rng(1).integers(0, 9000, (2, 4, 7, 6)).astype(np.uint16)
     chips[1] = np.where(chips[1] > 4500, 65535, 0)  # both ends of the 15 bits
     found = ExactEncoder(bank, device="cpu", kernel=kernel).encode(chips, offset=offset)  # type: ignore[arg-type]
-    assert found.tolist() == [[float(v) for v in slow_vector(chip, bank, offset)] for chip in chips]
+    assert found.tolist() == [slow_vector(chip, bank, offset) for chip in chips]
 
 
 class TestContractL1C(EncoderContract):
@@ -172,7 +172,7 @@ def test_int7_filters_stay_within_a_thousandth_of_float64_mosaiks() -> None:
 def test_normalising_is_the_root_of_the_share_rounded_once() -> None:
     sums = np.array([1, 2**52, 3, 0, 10**15, 7], np.int64)
     total = Fraction(int(sums.sum()))
-    assert normalise(sums).tolist() == [float(nearest_half(Fraction(int(s)) / total)) for s in sums]
+    assert normalise(sums).tolist() == [nearest_half(Fraction(int(s)) / total) for s in sums]
 
 
 def test_float64_is_rounded_to_float16_once() -> None:

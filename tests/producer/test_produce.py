@@ -18,13 +18,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from make_safe import make_safe
 from stac_validation import StacSchemas
 
 from eocat.producer.output import write_collection
 from eocat.producer.produce import Produced, produce_scene
-from eocat.producer.run import Run
+from eocat.producer.run import Run, prepare_run
 from eocat.producer.signer import KeyFile
-from eocat.producer.sources import Scene
+from eocat.producer.sources import Scene, find_scenes
 from eocat.verify.check import check
 from eocat.verify.dsse import parse_envelope
 from eocat.verify.errors import ConfigError, InputError
@@ -135,7 +136,10 @@ def test_geopandas_and_duckdb_read_the_shard(shard: Produced) -> None:
     assert frame.geometry.iloc[0].exterior.is_ccw
     box = tuple(frame.geometry.iloc[3].bounds)
     assert frame["id"].iloc[3] in set(geopandas.read_parquet(path, bbox=box)["id"])
-    count, dimension = duckdb.execute(f"SELECT count(*), min(len(embedding)) FROM '{path}'").fetchone() or (0, 0)
+    count, dimension = duckdb.execute(f"SELECT count(*), min(len(embedding)) FROM '{path}'").fetchone() or (
+        0,
+        0,
+    )
     assert (count, dimension) == (25, 512)
 
 
@@ -189,6 +193,21 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="cannot be written"):
         produce_scene(scene, prepare(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(("level", "encoder"), [("1C", "exact-s2-l1c"), ("2A", "exact-s2-l2a")])
+def test_a_safe_product_with_jpeg2000_bands(
+    tmp_path: Path, signer: KeyFile, level: str, encoder: str
+) -> None:
+    """Bands of 10, 20 and 60 m, baseline 05.09 with its offset of 1000, every file in the statement."""
+    (scene,) = find_scenes([make_safe(tmp_path, level)])
+    run = prepare_run([scene], signer, collection="safe", out=tmp_path / "out", chip_size=60)
+    create = create_of(produce_scene(scene, run))
+    assert (create.encoder.name, create.rows.count) == (encoder, 4)
+    assert create.parameters["offset"] == 1000
+    names = {file.name.rpartition("/")[2] for file in create.sources[0].files}
+    assert sum(name.endswith(".jp2") for name in names) == len(scene.bands)
+    assert any(name.startswith("MTD_MSI") for name in names)
 
 
 def test_kill_at_any_moment_leaves_a_whole_shard_or_none(

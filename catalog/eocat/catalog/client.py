@@ -44,7 +44,8 @@ class Catalogue:
             )
             return list(search.items_as_dicts())
         except APIError as error:
-            raise _refusal(error.status_code, str(error)) from None
+            status = getattr(error, "status_code", None)  # absent where there was no answer at all
+            raise (self._unreachable(error) if status is None else _refusal(status, str(error))) from None
         except requests.RequestException as error:
             raise self._unreachable(error) from None
 

@@ -49,9 +49,9 @@ def read_documents(folder: Path, create: Create) -> Documents:
     if (collection.get("type"), collection.get("id")) != ("Collection", create.projection.collection):
         raise InputError(f"{folder / COLLECTION_FILE} is not the Collection {create.projection.collection}")
     space = (model.get("properties") or {}).get("eocat:space")
-    if (model.get("type"), model.get("collection"), space) != ("Feature", MODELS, create.space):
+    if (model.get("type"), space) != ("Feature", create.space):
         raise InputError(f"{folder / MODEL_FILE} is not the encoder's Item with space {create.space}")
-    return Documents(collection, model)
+    return Documents(collection, {**model, "collection": MODELS})
 
 
 def load_collection(connection: Connection, documents: Documents) -> None:

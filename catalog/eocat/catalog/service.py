@@ -102,9 +102,7 @@ def create_app(database: Database) -> FastAPI:
         middlewares=[  # the last one is the outermost
             Middleware(BodyLimit, limit_bytes=MAX_BODY_BYTES),
             Middleware(BrotliMiddleware),
-            Middleware(
-                CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["Content-Type"]
-            ),
+            Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]),
             Middleware(RequestLog),
         ],
     )  # fmt: skip
@@ -120,7 +118,7 @@ async def health(request: Request) -> Any:
 
 
 def _settings() -> Settings:
-    """The library's settings, each given: neither a `.env` of the current folder nor the environment rules."""
+    """The library's settings, each given: not from a `.env` file or the environment."""
     return Settings(
         _env_file=None,
         stac_fastapi_title="eocat",

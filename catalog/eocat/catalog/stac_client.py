@@ -121,7 +121,11 @@ def _flatten_box(search: PgstacSearch) -> None:
 
 
 def _complete(item: dict[str, Any], base_url: str) -> None:
-    """Make asset hrefs absolute, and add the links to the Item's history and proofs unless `fields` drops them."""
+    """Make asset hrefs absolute, and add links to the Item's history and proof unless `fields` drops them."""
+    if "start_datetime" in item.get("properties", {}):
+        item["properties"].setdefault("datetime", None)  # pgSTAC drops nulls, STAC wants this one
+    if "start_datetime" in item.get("properties", {}):
+        item["properties"].setdefault("datetime", None)  # pgSTAC drops nulls, STAC wants this one
     for asset in item.get("assets", {}).values():
         if asset.get("href", "").startswith("collections/"):
             asset["href"] = base_url + asset["href"]

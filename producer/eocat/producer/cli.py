@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from eocat.verify.errors import ConfigError, EocatError, InputError
+from eocat.verify.errors import ConfigError, InputError
 from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
 
 if TYPE_CHECKING:
@@ -121,7 +121,15 @@ def produce(
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     signer = open_key(key)
-    found = find_scenes(scenes)
+    failed: list[InputError] = []
+
+    def refuse(error: InputError) -> None:
+        failed.append(error)
+        note(f"eocat: error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
+
+    found = find_scenes(scenes, refuse=refuse)
+    if not found:
+        raise typer.Exit(failed[-1].exit_code)
     run = prepare_run(
         found,
         signer,
@@ -141,18 +149,16 @@ def produce(
         threads=threads,
     )
     done: list[Produced] = []
-    failed: EocatError | None = None
     for scene in found:
         try:
             done.append(produce_one(scene, run))
         except InputError as error:
-            failed = error
-            note(f"eocat: error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
+            refuse(error)
     write_collection(run)
     _show(done, as_json)
     if failed:
-        note(f"{len(found) - len(done)} of {len(found)} scenes could not be used")
-        raise typer.Exit(failed.exit_code)
+        note(f"{len(failed)} of {len(done) + len(failed)} scenes could not be used")
+        raise typer.Exit(failed[-1].exit_code)
 
 
 def produce_one(scene: "Scene", run: "Run") -> "Produced":

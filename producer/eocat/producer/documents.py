@@ -18,7 +18,6 @@ from .recipe import Recipe
 from .sources.scene import Scene
 
 STAC_VERSION = "1.1.0"
-MODELS = "models"  # the collection of encoders
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
 _ITEM_EXTENSIONS = (
     "embeddings/v0.0.1",
@@ -234,7 +233,7 @@ def collection_document(
 def model_document(
     encoder: Encoder, *, bands: Sequence[str], dimension: int, dtype: str, space: str
 ) -> dict[str, Any]:
-    """The encoder as an Item of the machine-learning-model extension (MLM 1.5)."""
+    """The encoder as an Item of the machine-learning-model extension (MLM 1.5), in no collection yet."""
     named = [{"name": band} for band in bands]
     shape = [-1, len(bands), -1, -1]
     return {
@@ -242,7 +241,6 @@ def model_document(
         "stac_version": STAC_VERSION,
         "stac_extensions": [_EXTENSION.format(name) for name in ("mlm/v1.5.2", "file/v2.1.0")],
         "id": f"{encoder.name}-{space[:12]}",
-        "collection": MODELS,
         "geometry": {
             "type": "Polygon",
             "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]],

@@ -39,12 +39,17 @@ class Signer(Protocol):
 
 
 class KeyFile:
-    """A signer whose private key came from a file."""
+    """A signer with an Ed25519 private key, as key files hold it."""
 
     def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
         self.name = name
         self._key = key
         self.public = PublicKey(key.public_key().public_bytes_raw())
+
+    @classmethod
+    def generate(cls, name: str) -> "KeyFile":
+        """A fresh key, in memory only."""
+        return cls(name, Ed25519PrivateKey.generate())
 
     def sign(self, message: bytes) -> bytes:
         return self._key.sign(message)
@@ -64,7 +69,7 @@ def keys_folder() -> Path:
 def new_key(name: str, passphrase: bytes | None) -> KeyFile:
     """A fresh key in the keys folder, encrypted unless `passphrase` is None. None is ever replaced."""
     private, public = _paths(name)
-    signer = KeyFile(name, Ed25519PrivateKey.generate())
+    signer = KeyFile.generate(name)
     protection: KeySerializationEncryption = (
         BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     )

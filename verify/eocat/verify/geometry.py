@@ -12,11 +12,29 @@ from typing import Any
 from .errors import Malformed
 
 _POLYGON, _MULTIPOLYGON = 3, 6
-MAX_POINTS = 10_000
+MAX_POINTS = 10_000  # of one ring
+MAX_WKB_BYTES = 1 << 18
 
 
 def format_wkb(geometry: dict[str, Any]) -> bytes:
     """WKB of a GeoJSON Polygon or MultiPolygon; Malformed for any other geometry or number."""
+    wkb = _format(geometry)
+    if len(wkb) > MAX_WKB_BYTES:
+        raise Malformed(f"geometry has {len(wkb)} bytes of WKB, at most {MAX_WKB_BYTES}")
+    return wkb
+
+
+def parse_wkb(wkb: bytes) -> dict[str, Any]:
+    """GeoJSON of the WKB that `format_wkb` writes; every other spelling is Malformed."""
+    if len(wkb) > MAX_WKB_BYTES:
+        raise Malformed(f"WKB geometry has {len(wkb)} bytes, at most {MAX_WKB_BYTES}")
+    geometry = _parse(_Reader(wkb))
+    if format_wkb(geometry) != wkb:  # bytes left over, negative zero
+        raise Malformed("WKB geometry has bytes left over or a second spelling")
+    return geometry
+
+
+def _format(geometry: dict[str, Any]) -> bytes:
     match geometry:
         case {"type": "Polygon", "coordinates": list(rings), **rest} if not rest:
             return _format_polygon(rings)
@@ -29,24 +47,18 @@ def format_wkb(geometry: dict[str, Any]) -> bytes:
     )
 
 
-def parse_wkb(wkb: bytes) -> dict[str, Any]:
-    """GeoJSON of the WKB that `format_wkb` writes; every other spelling is Malformed."""
-    reader = _Reader(wkb)
+def _parse(reader: "_Reader") -> dict[str, Any]:
     kind = reader.header()
     if kind == _POLYGON:
-        geometry = {"type": "Polygon", "coordinates": reader.rings()}
-    elif kind == _MULTIPOLYGON:
+        return {"type": "Polygon", "coordinates": reader.rings()}
+    if kind == _MULTIPOLYGON:
         polygons = []
         for _ in range(reader.count()):
             if reader.header() != _POLYGON:
                 raise Malformed("a part of a WKB MultiPolygon is not a Polygon")
             polygons.append(reader.rings())
-        geometry = {"type": "MultiPolygon", "coordinates": polygons}
-    else:
-        raise Malformed(f"WKB type {kind} is neither Polygon (3) nor MultiPolygon (6)")
-    if reader.position != len(wkb) or format_wkb(geometry) != wkb:
-        raise Malformed("WKB geometry has bytes left over or a second spelling")
-    return geometry
+        return {"type": "MultiPolygon", "coordinates": polygons}
+    raise Malformed(f"WKB type {kind} is neither Polygon (3) nor MultiPolygon (6)")
 
 
 def _format_polygon(rings: list[Any]) -> bytes:

@@ -1,8 +1,8 @@
 """The shard: a GeoParquet file of rows, read within limits that its signed statement sets.
 
-Layout (docs/format.md, section 5). Parquet lies about size: 507 bytes were seen to decode to 2 GB. So the
-footer is held against the signed row count and dimension before anything is decoded, and rows are then
-read one row group at a time.
+Format: docs/format.md, section 5. Parquet lies about size: 507 bytes were seen to decode to 2 GB. So the
+footer is held against the signed row count and dimension when a shard is opened, a row group's page headers
+before it is decoded (layout.py), and the dictionaries of its text columns before they are spread out.
 """
 
 from collections.abc import Iterator
@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .errors import Malformed
+from .layout import FOOTER_BYTES, RowGroup, check_pages, read_row_groups
 from .merkle import leaf_hash
 from .row import Row, check_vectors, encode_row
 from .statement import Rows
 
 ROW_GROUP_ROWS = 16_384
 OTHER_BYTES_PER_ROW = 4096  # what all columns but the vector may decode to, per row on average
-FOOTER_BYTES = 16 << 20
-CODECS = {"UNCOMPRESSED", "SNAPPY", "ZSTD"}
+ROW_GROUP_BYTES = 64 << 20  # what a row group may decode to: reading it then takes less than 512 MiB
+TEXT_COLUMNS = ["id", "geometry", "grid_cell", "source"]  # of any length, so a dictionary can hide their size
 
 BBOX = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("xmin", "ymin", "xmax", "ymax")])
 WINDOW = pa.struct([pa.field(name, pa.int32(), nullable=False) for name in ("x", "y", "width", "height")])
@@ -86,6 +88,8 @@ class RowBatch:
 class Shard:
     """An open shard whose footer agrees with `signed`."""
 
+    source: pa.NativeFile
+    groups: tuple[RowGroup, ...]
     file: pq.ParquetFile
     signed: Rows
 
@@ -93,80 +97,107 @@ class Shard:
     def open(cls, path: Path, signed: Rows) -> "Shard":
         """Open `path`; Malformed if its schema, row count or sizes are not what `signed` allows."""
         try:
+            source = pa.OSFile(str(path))  # opened once, for layout.py and for Arrow
+            groups = read_row_groups(source)
+            _check_sizes(groups, signed)
             file = pq.ParquetFile(
-                path,
+                source,
+                read_dictionary=TEXT_COLUMNS,
                 thrift_string_size_limit=FOOTER_BYTES,
-                thrift_container_size_limit=1 << 20,
-                memory_map=False,
+                thrift_container_size_limit=1 << 16,
             )
-            schema = _storage(file.schema_arrow)
-        except (pa.ArrowException, OSError) as error:
+            _check_schema(_storage(file.schema_arrow), signed)
+        except KeyError:  # of `read_dictionary`
+            raise Malformed(f"shard {path.name} lacks one of the columns {', '.join(TEXT_COLUMNS)}") from None
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise Malformed(
                 f"shard {path.name} is not a readable Parquet file: {_first_line(error)}"
             ) from None
-        shard = cls(file, signed)
-        shard._check_schema(schema)
-        shard._check_sizes()
-        return shard
+        return cls(source, groups, file, signed)
 
     def batches(self) -> Iterator[RowBatch]:
         """All rows in order, one row group at a time."""
         first = 0
-        for group in range(self.file.num_row_groups):
+        for index, group in enumerate(self.groups):
             try:
-                table = self.file.read_row_group(group, use_threads=False)
-                table = table.cast(shard_schema(self.signed.dtype, self.signed.dimension))
+                self._check_pages(group)
+                table = self._decoded(self.file.read_row_group(index, use_threads=False))
                 vectors = self._vectors(table)
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise Malformed(f"shard: row group {group} cannot be decoded: {_first_line(error)}") from None
+                raise Malformed(f"shard: row group {index} cannot be decoded: {_first_line(error)}") from None
             check_vectors(vectors, f"rows {first} to {first + table.num_rows - 1}")
             yield RowBatch(first, self.signed.dtype, table, vectors)
             first += table.num_rows
 
+    def _decoded(self, table: pa.Table) -> pa.Table:
+        """The row group in the shard's schema, if its text columns are not longer than they may be."""
+        limit = table.num_rows * OTHER_BYTES_PER_ROW
+        for name in TEXT_COLUMNS:
+            index = table.schema.get_field_index(name)
+            column = table.column(index).combine_chunks()
+            limit -= pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+            if limit < 0:
+                raise Malformed(
+                    f"shard column {name} decodes to more than {OTHER_BYTES_PER_ROW} bytes per row"
+                )
+            table = table.set_column(index, name, column.dictionary_decode())
+        table = table.cast(shard_schema(self.signed.dtype, self.signed.dimension))
+        table.validate(full=True)  # text is UTF-8, offsets ascend
+        return table
+
     def _vectors(self, table: pa.Table) -> NDArray[np.floating]:
-        column = table["embedding"].combine_chunks()
+        chunks = table["embedding"]
+        column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # the latter copies
         values = column.flatten().to_numpy(zero_copy_only=False)
         return np.asarray(values.reshape(table.num_rows, self.signed.dimension))
 
-    def _check_schema(self, schema: pa.Schema) -> None:
-        expected = shard_schema(self.signed.dtype, self.signed.dimension)
-        if schema.names != expected.names:
-            raise Malformed(f"shard has the columns {schema.names}, expected {expected.names}")
-        for field in expected:
-            if schema.field(field.name).type != field.type:
-                raise Malformed(
-                    f"shard column {field.name} is {schema.field(field.name).type}, expected {field.type}"
-                )
+    def _check_pages(self, group: RowGroup) -> None:
+        """Hold the page headers of a row group against its limit, before Arrow decodes them."""
+        limit = _limit_bytes(group.rows, self.signed)
+        for column in group.columns:
+            per_row = self.signed.dimension if column is group.columns[-1] else 1
+            limit -= check_pages(self.source, column, values=group.rows * per_row, limit_bytes=limit)
 
-    def _check_sizes(self) -> None:
-        metadata = self.file.metadata
-        if metadata.num_rows != self.signed.count:
-            raise Malformed(f"shard has {metadata.num_rows} rows, {self.signed.count} are signed")
-        vector_bytes = self.signed.dimension * np.dtype(self.signed.dtype).itemsize
-        for index in range(metadata.num_row_groups):
-            group = metadata.row_group(index)
-            if group.num_rows > ROW_GROUP_ROWS:
-                raise Malformed(
-                    f"shard row group {index} has {group.num_rows} rows, at most {ROW_GROUP_ROWS}"
-                )
-            limit = group.num_rows * (vector_bytes + OTHER_BYTES_PER_ROW) + (1 << 20)
-            if group.total_byte_size > limit:
-                raise Malformed(
-                    f"shard row group {index} decodes to {group.total_byte_size} bytes, at most {limit}"
-                )
-            codecs = {group.column(column).compression for column in range(group.num_columns)}
-            if not codecs <= CODECS:
-                raise Malformed(
-                    f"shard row group {index} is compressed with {', '.join(sorted(codecs - CODECS))}"
-                )
+
+def _check_schema(schema: pa.Schema, signed: Rows) -> None:
+    expected = shard_schema(signed.dtype, signed.dimension)
+    if schema.names != expected.names:
+        raise Malformed(f"shard has the columns {schema.names}, expected {expected.names}")
+    for field in expected:
+        if schema.field(field.name).type != field.type:
+            raise Malformed(
+                f"shard column {field.name} is {schema.field(field.name).type}, expected {field.type}"
+            )
+
+
+def _check_sizes(groups: tuple[RowGroup, ...], signed: Rows) -> None:
+    if (count := sum(group.rows for group in groups)) != signed.count:
+        raise Malformed(f"shard has {count} rows, {signed.count} are signed")
+    for index, group in enumerate(groups):
+        if not 1 <= group.rows <= ROW_GROUP_ROWS:
+            raise Malformed(f"shard row group {index} has {group.rows} rows, expected 1 to {ROW_GROUP_ROWS}")
+        limit = _limit_bytes(group.rows, signed)
+        if not 0 <= group.decoded_bytes <= limit:
+            raise Malformed(
+                f"shard row group {index} decodes to {group.decoded_bytes} bytes, at most {limit}"
+            )
+
+
+def _limit_bytes(rows: int, signed: Rows) -> int:
+    """What a row group of `rows` rows may decode to."""
+    vector_bytes = signed.dimension * np.dtype(signed.dtype).itemsize
+    return min(rows * (vector_bytes + OTHER_BYTES_PER_ROW) + (1 << 20), ROW_GROUP_BYTES)
 
 
 def _storage(schema: pa.Schema) -> pa.Schema:
-    """The schema without extension types, which another library may have registered in this process."""
-    return pa.schema([
-        field.with_type(field.type.storage_type) if isinstance(field.type, pa.BaseExtensionType) else field
-        for field in schema
-    ])  # fmt: skip
+    """The schema without dictionaries and extension types (another library may have registered some)."""
+    return pa.schema([field.with_type(_storage_type(field.type)) for field in schema])
+
+
+def _storage_type(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _storage_type(kind.storage_type)
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _first_line(error: Any) -> str:

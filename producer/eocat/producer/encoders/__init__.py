@@ -78,10 +78,11 @@ def load_encoder(name: str, bands: Collection[str], *, device: str = "auto") -> 
 
 
 def _bank_name(name: str, bands: Collection[str]) -> str:
-    """Of "exact", the richest bank whose bands are all there, else the one that lacks fewest."""
+    """Of "exact", the richest bank whose bands are all there, else the one that is nearest to it."""
     if name in BANKS:
         return name
     if name != "exact":
         raise UsageError(f"no encoder is named {name!r}", hint=f"one of exact, {', '.join(sorted(BANKS))}")
     have = set(bands)
-    return min(BANKS, key=lambda bank: (len(set(bands_of(bank)) - have), -len(bands_of(bank)), bank))
+    sharing = [bank for bank in BANKS if have & set(bands_of(bank))] or list(BANKS)
+    return min(sharing, key=lambda bank: (len(set(bands_of(bank)) - have), -len(bands_of(bank)), bank))

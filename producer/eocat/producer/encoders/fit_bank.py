@@ -27,6 +27,7 @@ MAX_FITTED_SHIFT = (
     5  # in clear sky B10 is all but constant; amplified more, a thin cirrus would leave 15 bits
 )
 SIGMA_BITS = 10  # a band's shift brings its standard deviation near 2^10, so that ±16 sigma fit 15 bits
+PATCHES = 60_000  # drawn for the covariance
 Image = NDArray[np.int32]  # (C, H, W), DN after the scene's offset
 
 
@@ -38,9 +39,6 @@ class Fit:
     offsets: NDArray[np.int32]
     shifts: NDArray[np.int8]
     exact_filters: NDArray[np.float64]
-
-
-PATCHES = 60_000  # drawn for the covariance
 
 
 def fit(
@@ -74,7 +72,7 @@ def _cluster(directions: NDArray[np.float64], count: int, iterations: int) -> ND
     centres = directions[:count]
     for _ in range(iterations):
         nearest = (directions @ centres.T).argmax(1)
-        # a centre counts among its own, so that none is ever empty
+        # the centre itself weighs next to nothing, but is what remains of an empty cluster
         sums = np.stack([directions[nearest == i].sum(0) for i in range(count)]) + 1e-6 * centres
         centres = sums / np.linalg.norm(sums, axis=1, keepdims=True)
     return centres

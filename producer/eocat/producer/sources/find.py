@@ -1,6 +1,7 @@
 """Scenes from what the user names: files, products, folders of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,14 +28,25 @@ _REFUSED: Final = {
 }
 
 
-def find_scenes(paths: Sequence[Path]) -> list[Scene]:
+Reader = Callable[[], Scene]
+
+
+def find_scenes(paths: Sequence[Path], *, refuse: Callable[[InputError], None] | None = None) -> list[Scene]:
     """The scenes in the files and folders named, sorted by id; no pixel is decoded.
 
     A folder is a SAFE product, or one scene if a file's name tells its band, or else a scene per raster file;
-    folders in it are searched too. Raises InputError for what cannot be used and for an id that comes twice.
+    folders in it are searched too. Raises InputError for what cannot be used and for an id that comes twice;
+    with `refuse`, a scene that cannot be used is told to it and passed over.
     """
     by_id: dict[str, Scene] = {}
-    for scene in (scene for path in paths for scene in _scenes(path)):
+    for read in [reader for path in paths for reader in _readers(path)]:
+        try:
+            scene = read()
+        except InputError as error:
+            if refuse is None:
+                raise
+            refuse(error)
+            continue
         if scene.id in by_id:
             first = by_id[scene.id].files[0].path
             raise InputError(
@@ -45,13 +57,14 @@ def find_scenes(paths: Sequence[Path]) -> list[Scene]:
     return [by_id[identifier] for identifier in sorted(by_id)]
 
 
-def _scenes(path: Path) -> list[Scene]:
+def _readers(path: Path) -> list[Reader]:
+    """What would read each scene at `path`; InputError if there is none."""
     if not path.exists():
         raise InputError(f"{path} does not exist", hint=_EXPECTED)
     if path.is_file():
-        return [_read_file(path)]
-    if scenes := _folder_scenes(path, depth=0):
-        return scenes
+        return [partial(_read_file, path)]
+    if readers := _folder_readers(path, depth=0):
+        return readers
     raise InputError(f"{path} holds no scene", hint=_EXPECTED)
 
 
@@ -65,20 +78,22 @@ def _read_file(path: Path) -> Scene:
     raise InputError(f"{path.name} {message}", hint=hint)
 
 
-def _folder_scenes(folder: Path, *, depth: int) -> list[Scene]:
+def _folder_readers(folder: Path, *, depth: int) -> list[Reader]:
     """Depth first, in the order of names; hidden entries and links to folders are passed over."""
     if is_safe_folder(folder):
-        return [read_safe(folder)]
+        return [partial(read_safe, folder)]
     children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
     files = [child for child in children if child.is_file()]
     rasters = [file for file in files if file.suffix.lower() in RASTERS]
     if any(band_in(file.name) for file in rasters):
-        scenes = [read_band_folder(folder, rasters)]
+        readers: list[Reader] = [partial(read_band_folder, folder, rasters)]
     else:
-        scenes = [_read_file(file) for file in files if file in rasters or file.suffix.lower() == ".zip"]
+        readers = [
+            partial(_read_file, file) for file in files if file in rasters or file.suffix.lower() == ".zip"
+        ]
     if depth < MAX_DEPTH:
         folders = (child for child in children if child.is_dir() and not child.is_symlink())
-        scenes += [scene for child in folders for scene in _folder_scenes(child, depth=depth + 1)]
-    if not scenes and (refused := [file for file in files if file.suffix.lower() in _REFUSED]):
-        return [_read_file(refused[0])]  # raises the sentence that says why
-    return scenes
+        readers += [reader for child in folders for reader in _folder_readers(child, depth=depth + 1)]
+    if not readers and (refused := [file for file in files if file.suffix.lower() in _REFUSED]):
+        return [partial(_read_file, refused[0])]  # raises the sentence that says why
+    return readers

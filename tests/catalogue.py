@@ -48,12 +48,16 @@ def running(database: Database) -> Iterator[str]:
 
 def fetch_all(database: Database, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with database.connect() as connection:
+        connection.execute("SET search_path TO pgstac, public")
         return connection.execute(query, parameters or None).fetchall()
 
 
 def counts(database: Database) -> dict[str, int]:
     """Rows of each table, and Items of shards in pgSTAC."""
     tables = {name: f"eocat.{name}" for name in ("collection", "shard", "chip", "event")}
-    found = {name: int(fetch_all(database, f"SELECT count(*) FROM {table}")[0][0]) for name, table in tables.items()}
+    found = {
+        name: int(fetch_all(database, f"SELECT count(*) FROM {table}")[0][0])
+        for name, table in tables.items()
+    }
     items = fetch_all(database, "SELECT count(*) FROM pgstac.items WHERE collection <> 'models'")
     return found | {"item": int(items[0][0])}

@@ -14,6 +14,7 @@ from affine import Affine
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from eocat.producer.chips import Chip
+from eocat.producer.encoders import Weights
 from eocat.producer.output import write_collection, write_folder
 from eocat.producer.recipe import Recipe
 from eocat.producer.run import Run, space_of
@@ -29,6 +30,10 @@ from eocat.verify.statement import WeightsFile
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+_DRAWN = digest_bytes(b"drawn")
+WEIGHTS = Weights("drawn.bin", _DRAWN.sha256, _DRAWN.blake3, _DRAWN.size)
+
+
 @dataclass(frozen=True)
 class DrawnEncoder:
     """Stands where an encoder's name and space are asked; its vectors are drawn, never encoded."""
@@ -41,7 +46,7 @@ class DrawnEncoder:
     licence: str = "CC0-1.0"
     bands: tuple[str, ...] = ("B04", "B03", "B02")
     min_size: int = 1
-    weights: tuple[Any, ...] = ()
+    weights: tuple[Weights, ...] = (WEIGHTS,)
     preprocess: dict[str, Any] = field(default_factory=dict)
     tolerance: dict[str, Any] = field(default_factory=lambda: {"kind": "bits"})
 

@@ -74,6 +74,8 @@ def test_an_unmodified_client_finds_its_way(site: Site) -> None:
         "time": {"datetime": "../2024-05-15T00:00:00Z"},
         "CQL2 text": {"filter": "platform = 'sentinel-2a' AND gsd > 5"},
         "CQL2 JSON": {"filter": {"op": "=", "args": [{"property": "platform"}, "sentinel-2a"]}},
+        "CQL2 geometry": {"filter": "S_INTERSECTS(geometry, POLYGON((10 45,12 45,12 47,10 47,10 45)))"},
+        "CQL2 time": {"filter": "T_BEFORE(datetime, TIMESTAMP('2024-05-15T00:00:00Z'))"},
         "ids": {"ids": ["s1"]},
         "query": {"query": {"platform": {"eq": "sentinel-2a"}}},
     }
@@ -139,9 +141,10 @@ def test_landing_page_and_conformance_promise_what_is_served(site: Site) -> None
     for wanted in (
         "https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/collections",
         "https://api.stacspec.org/v1.0.0/ogcapi-features", item_search, f"{item_search}#fields",
-        f"{item_search}#query", f"{item_search}#filter", f"{item_search}#sort",
+        f"{item_search}#query", f"{item_search}#sort", "https://api.stacspec.org/v1.0.0-rc.2/item-search#filter",
         "https://api.stacspec.org/v1.1.0/item-search#sort", "urn:eocat:similarity:v1",
         "http://www.opengis.net/spec/cql2/1.0/conf/cql2-text", "http://www.opengis.net/spec/cql2/1.0/conf/basic-cql2",
+        "http://www.opengis.net/spec/cql2/1.0/conf/basic-spatial-functions",
         "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
     ):  # fmt: skip
         assert wanted in promised

@@ -222,9 +222,7 @@ def test_kill_at_any_moment_leaves_a_whole_shard_or_none(
     options = ["--collection", "c", "--key", "k", "--size", "32", "--threads", "1"]
     produce = [*command, "produce", str(scene_file), *options, "--out"]
     began = time.monotonic()
-    subprocess.run(
-        [*produce[:-4], "--size", "32", "--out", str(tmp_path / "whole")], check=True, capture_output=True
-    )
+    subprocess.run([*produce, tmp_path / "whole"], check=True, capture_output=True)
     whole_s = time.monotonic() - began
     for share in np.linspace(0.5, 1.0, 6):
         process = subprocess.Popen([*produce, out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

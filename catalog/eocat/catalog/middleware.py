@@ -3,6 +3,7 @@
 import logging
 import time
 import uuid
+from contextlib import suppress
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
@@ -29,7 +30,6 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         received = 0
-        answered = False
 
         async def limited() -> Message:
             nonlocal received
@@ -39,16 +39,14 @@ class BodyLimit:
                 raise BodyTooLarge
             return message
 
-        async def watched(message: Message) -> None:
-            nonlocal answered
-            answered = answered or message["type"] == "http.response.start"
-            await send(message)
+        async def held(message: Message) -> None:
+            """What the app answers, unless that is about the body that it never got."""
+            if received <= self.limit_bytes:
+                await send(message)
 
-        try:
-            await self.app(scope, limited, watched)
-        except BodyTooLarge:
-            if answered:
-                raise
+        with suppress(BodyTooLarge):
+            await self.app(scope, limited, held)
+        if received > self.limit_bytes:
             sentence = f"the body is longer than {self.limit_bytes} bytes"
             response = JSONResponse({"code": "BodyTooLarge", "description": sentence}, status_code=413)
             await response(scope, receive, send)

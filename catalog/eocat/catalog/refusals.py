@@ -38,6 +38,8 @@ def sentence_for(error: Exception) -> tuple[int, str]:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
             return 400, f"{place or 'request'}: {first['msg'][:200]}"
+        case StarletteHTTPException(__cause__=ValidationError() as cause):
+            return sentence_for(cause)
         case StarletteHTTPException():
             return error.status_code, str(error.detail)[:300]
         case Malformed():

@@ -13,7 +13,7 @@ import attr
 from brotli_asgi import BrotliMiddleware
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.models import (
     ItemCollectionUri,
@@ -58,6 +58,14 @@ class ItemsGet(ItemCollectionUri):
 
 class SearchPost(PgstacSearch):  # type: ignore[misc]
     limit: Limit | None = Field(DEFAULT_PAGE)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_object(cls, value: Any) -> Any:
+        """The library's own validators take it for one."""
+        if not isinstance(value, dict):
+            raise ValueError("is not a JSON object")
+        return value
 
 
 def create_app(database: Database) -> FastAPI:

@@ -24,7 +24,11 @@ from .query import check_geometry, split_bbox
 from .queryables import check_properties
 from .routes import GEOJSON, SIMILARITY
 
-SORT_1_0 = [
+# What is served beyond what the library says: pystac-client 0.9 knows sort by 1.0 only, newer ones by 1.1.
+CONFORMANCE = [
+    SIMILARITY,
+    "http://www.opengis.net/spec/cql2/1.0/conf/basic-spatial-functions",
+    
     "https://api.stacspec.org/v1.0.0/item-search#sort",
     "https://api.stacspec.org/v1.0.0/ogcapi-features#sort",
 ]
@@ -35,8 +39,7 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
     """The catalogue's client. Answers about Items are GeoJSON bytes, never models."""
 
     def conformance_classes(self) -> list[str]:
-        """pystac-client 0.9 knows sort by 1.0 only, newer ones by 1.1: the routes serve both."""
-        return sorted({*super().conformance_classes(), *SORT_1_0, SIMILARITY})
+        return sorted({*super().conformance_classes(), *CONFORMANCE})
 
     async def landing_page(self, **kwargs: Any) -> Any:
         page = await super().landing_page(**kwargs)

@@ -76,6 +76,24 @@ def keys_show(name: str, as_json: Json = False) -> None:
 
 
 @app.command()
+def synthetic(
+    path: Annotated[Path, typer.Argument(metavar="OUT.tif", help="The GeoTIFF to write.")],
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another coast.")] = 1,
+    size: Annotated[int, typer.Option(min=64, max=10_980, help="Pixels of 10 m a side.")] = 1120,
+) -> None:
+    """Write an invented Sentinel-2 L2A scene to try things on. It is labelled synthetic."""
+    with needs("producer"):
+        from .synthetic import write_scene
+
+    if path.exists():
+        raise ConfigError(f"{path} exists already", hint="name another file")
+    try:
+        answer(str(write_scene(path, seed=seed, size=size)))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+@app.command()
 def produce(
     scenes: Annotated[
         list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFFs, folders of bands, SAFE products.")

@@ -15,6 +15,7 @@ from .projection import ATTESTATION
 
 ITEM_FILE = "item.json"
 MAX_EVENTS = 1024
+MAX_ATTESTATION_BYTES = 4 * MAX_ENVELOPE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def _beside(folder: Path, href: str) -> Path:
 
 def read_envelopes(path: Path) -> tuple[bytes, ...]:
     """The lines of an attestation file: one envelope each, in order of seq."""
-    return split_envelopes(read_limited(path, 64 * MAX_ENVELOPE_BYTES))
+    return split_envelopes(read_limited(path, MAX_ATTESTATION_BYTES))
 
 
 def split_envelopes(data: bytes) -> tuple[bytes, ...]:

@@ -4,31 +4,34 @@ Only the origin that the user named is asked (scheme, host and port of the Item'
 refused, so an Item cannot send the verifier anywhere else: no metadata service, no private network.
 """
 
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
 from . import canonical
-from .dsse import MAX_ENVELOPE_BYTES
 from .errors import Malformed, Unavailable
-from .evidence import Evidence, asset_hrefs, split_envelopes
+from .evidence import MAX_ATTESTATION_BYTES, Evidence, asset_hrefs, split_envelopes
 from .projection import ATTESTATION
 
 TIMEOUT_S = 30
+MIN_BYTES_PER_S = 16 << 10  # a body that comes slower, after the timeout's grace, is given up
 MAX_FILE_BYTES = 1 << 40
+BLOCK_BYTES = 1 << 20
 
 
 def fetch_item(url: str, folder: Path) -> Evidence:
     """The evidence of the Item at `url`; its files are downloaded into `folder`."""
     item = _get(url, canonical.MAX_BYTES)
+    hrefs = {key: _joined(url, href) for key, href in asset_hrefs(item).items()}
     sizes = _asset_sizes(item)
-    hrefs = {key: urllib.parse.urljoin(url, href) for key, href in asset_hrefs(item).items()}
     envelopes = None
     if attestation := hrefs.pop(ATTESTATION, None):
-        envelopes = split_envelopes(_get(_same_origin(url, attestation), 64 * MAX_ENVELOPE_BYTES))
+        envelopes = split_envelopes(_get(_same_origin(url, attestation), MAX_ATTESTATION_BYTES))
     files: dict[str, Path] = {}
     missing: dict[str, str] = {}
     for number, (key, href) in enumerate(hrefs.items()):
@@ -46,6 +49,13 @@ def _asset_sizes(item: bytes) -> dict[str, int]:
     return {key: size for key, size in sizes.items() if isinstance(size, int) and 0 <= size <= MAX_FILE_BYTES}
 
 
+def _joined(base: str, href: str) -> str:
+    try:
+        return urllib.parse.urljoin(base, href)
+    except ValueError as error:
+        raise Malformed(f"asset href {href[:120]!r} is no address: {error}") from None
+
+
 def _same_origin(base: str, href: str) -> str:
     if urllib.parse.urlsplit(href)[:2] != urllib.parse.urlsplit(base)[:2]:
         raise Unavailable(
@@ -57,17 +67,23 @@ def _same_origin(base: str, href: str) -> str:
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+        fp.close()
         raise Unavailable(f"{req.full_url} redirects to {newurl[:120]}, and redirects are not followed")
 
 
 def _open(url: str) -> HTTPResponse:
-    if not url.startswith(("http://", "https://")) or "@" in urllib.parse.urlsplit(url).netloc:
+    try:
+        plain = url.startswith(("http://", "https://")) and "@" not in urllib.parse.urlsplit(url).netloc
+    except ValueError:
+        plain = False
+    if not plain:
         raise Malformed(f"{url[:120]} is not an http(s) address without credentials")
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "eocat"})  # noqa: S310
     opener = urllib.request.build_opener(_NoRedirect)
     try:
         response: HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        error.close()
         raise Unavailable(f"{url} answered {error.code} {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
@@ -77,12 +93,24 @@ def _open(url: str) -> HTTPResponse:
     return response
 
 
-def _get(url: str, limit_bytes: int) -> bytes:
+def _blocks(url: str, limit_bytes: int) -> Iterator[bytes]:
+    """The body in blocks, at most `limit_bytes` of it; Unavailable if it breaks off or trickles."""
+    left, began = limit_bytes, time.monotonic()
     try:
         with _open(url) as response:
-            data = response.read(limit_bytes + 1)
+            while left and (block := response.read1(min(left, BLOCK_BYTES))):
+                yield block
+                left -= len(block)
+                if time.monotonic() - began > TIMEOUT_S + (limit_bytes - left) / MIN_BYTES_PER_S:
+                    raise Unavailable(f"{url} sends less than {MIN_BYTES_PER_S} bytes per second")
+            if left and response.length:
+                raise Unavailable(f"{url} broke off {response.length} bytes before its end")
     except (OSError, HTTPException) as error:
         raise Unavailable(f"{url} broke off: {error}") from None
+
+
+def _get(url: str, limit_bytes: int) -> bytes:
+    data = b"".join(_blocks(url, limit_bytes + 1))
     if len(data) > limit_bytes:
         raise Malformed(f"{url} answers more than {limit_bytes} bytes")
     return data
@@ -90,12 +118,10 @@ def _get(url: str, limit_bytes: int) -> bytes:
 
 def _download(url: str, path: Path, size_bytes: int) -> Path:
     """At most `size_bytes` + 1 of the URL: a longer file then fails on its digest, not on the disk."""
-    left = size_bytes + 1
     try:
-        with _open(url) as response, path.open("wb") as stream:
-            while left and (block := response.read(min(left, 1 << 20))):
+        with path.open("wb") as stream:
+            for block in _blocks(url, size_bytes + 1):
                 stream.write(block)
-                left -= len(block)
-    except (OSError, HTTPException) as error:
-        raise Unavailable(f"{url} broke off: {error}") from None
+    except OSError as error:
+        raise Unavailable(f"{url} cannot be kept: {error.strerror}") from None
     return path

@@ -1,4 +1,4 @@
-"""Row groups and pages of a Parquet file, read strictly before Arrow sees the file (docs/format.md, section 5).
+"""Row groups and pages of a Parquet file, read strictly before Arrow sees it (docs/format.md, section 5).
 
 A footer can lie, and Arrow takes the memory that a page's header names: 507 bytes were seen to decode to
 2 GB, and a codec that it does not know ends the process. So footer and page headers are read here first and

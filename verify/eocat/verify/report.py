@@ -106,6 +106,7 @@ class Report:
         if self.outcome is Outcome.INCOMPLETE:
             level = f"  L{self.level}, L{self.required} required"
         as_of = format_time(self.as_of.replace(microsecond=0))
-        lines = [f"{self.target}  {self.outcome.name}{level}  as of {as_of}"]
+        target = self.target.replace("\n", "\\n")  # a name must not write a line of its own
+        lines = [f"{target}  {self.outcome.name}{level}  as of {as_of}"]
         lines += [f" {step.name:<10} {step.mark:<6} {step.text}" for step in self.steps]
         return "\n".join([*lines, f" not proven: {NOT_PROVEN}"])

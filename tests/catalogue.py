@@ -1,4 +1,4 @@
-"""A catalogue for a test module: its own migrated database on the session's server, and the service on a port."""
+"""A catalogue for a test module: its own migrated database on the session's server, and the service."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Admission: what verifies enters whole and once, what does not verify leaves no trace (docs/format.md, section 9)."""
+"""Admission: what verifies enters whole and once, what does not verify leaves no trace."""
 
 import json
 import shutil
@@ -227,7 +227,7 @@ def test_a_collection_keeps_one_embedding_space(
 def test_a_file_that_changes_after_it_was_verified_is_not_admitted(
     catalogue: Database, tmp_path: Path, signer: KeyFile, policy: Policy
 ) -> None:
-    """Attack 65: between verification and load another whole shard of the same shape takes the file's place."""
+    """Attack 65: after verification another whole shard of the same shape takes the file's place."""
     folder = write_shard(tmp_path / "1", "demo", "s", signer=signer, seed=1)
     other = write_shard(tmp_path / "2", "demo", "s", signer=signer, seed=2)
 
@@ -258,7 +258,8 @@ from eocat.catalog.admission import register
 from eocat.catalog.database import Database
 from eocat.verify.policy import read_policy
 owner, policy, *folders = sys.argv[1:]
-for admission in register(Database(owner, owner, None), [Path(f) for f in folders], read_policy(Path(policy))):
+database, trusted = Database(owner, owner, None), read_policy(Path(policy))
+for admission in register(database, [Path(folder) for folder in folders], trusted):
     print(admission.status, admission.reason)
 """
 
@@ -385,7 +386,8 @@ def delete_item(database: Database, item: str) -> None:
 
 def wait_until_blocked(database: Database, loader: subprocess.Popen[str]) -> None:
     """Until some connection of the database waits for an advisory lock."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    query = """SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock'"""
     deadline = time.monotonic() + 60
     while fetch_all(database, query) == [(0,)]:
         assert loader.poll() is None, "the loader ended before the lock"
@@ -396,7 +398,8 @@ def wait_until_blocked(database: Database, loader: subprocess.Popen[str]) -> Non
 def wait_until_alone(database: Database) -> None:
     """Until the server has noticed that the killed client is gone."""
     query = """SELECT count(*) FROM pg_stat_activity
-                WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                  AND backend_type = 'client backend'"""
     deadline = time.monotonic() + 60
     while fetch_all(database, query) != [(0,)]:
         assert time.monotonic() < deadline, "the killed loader's connection stays"

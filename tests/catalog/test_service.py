@@ -132,7 +132,13 @@ def test_landing_page_and_conformance_promise_what_is_served(site: Site) -> None
     assert (page["id"], page["stac_version"]) == ("eocat", "1.1.0")
     links = {link["rel"]: link for link in page["links"]}
     assert links["service-desc"]["type"] == "application/vnd.oai.openapi+json;version=3.0"
-    for rel in ("service-desc", "service-doc", "data", "conformance", "http://www.opengis.net/def/rel/ogc/1.0/queryables"):
+    for rel in (
+        "service-desc",
+        "service-doc",
+        "data",
+        "conformance",
+        "http://www.opengis.net/def/rel/ogc/1.0/queryables",
+    ):
         assert requests.get(links[rel]["href"], timeout=30).status_code == 200, rel
     assert links["similar"]["href"] == f"{site.url}/search/similar"
     promised = set(site.get("conformance").json()["conformsTo"])
@@ -158,7 +164,9 @@ def test_no_route_writes(site: Site) -> None:
     assert posts == {"/search", "/search/similar"}
     assert all(set(methods) <= {"get", "post"} for methods in paths.values())
     for path in paths:
-        place = path.format(collection_id="demo", item_id="s1", collection="demo", item="s1", row=0, key="thumbnail")
+        place = path.format(
+            collection_id="demo", item_id="s1", collection="demo", item="s1", row=0, key="thumbnail"
+        )
         for method in ("PUT", "PATCH", "DELETE"):
             assert requests.request(method, site.url + place, json={}, timeout=30).status_code == 405, place
 
@@ -195,7 +203,9 @@ def test_a_similar_answer_says_what_it_is(site: Site) -> None:
 def test_the_get_forms_answer_the_same(site: Site) -> None:
     body = {"like": {"collection": "demo", "item": "s1", "row": 3}, "limit": 4, "bbox": [10, 40, 12, 50]}
     posted = site.similar(**body, filter="gsd = 10", include_vector=True)
-    got = site.get("search/similar?like=demo/s1/3&limit=4&bbox=10,40,12,50&filter=gsd=10&include_vector=true").json()
+    got = site.get(
+        "search/similar?like=demo/s1/3&limit=4&bbox=10,40,12,50&filter=gsd=10&include_vector=true"
+    ).json()
     assert got["features"] == posted["features"]
     assert len(got["features"][0]["properties"]["vector"]) == DIMENSION
     point = site.get("search/similar?like=11.005,46.005&limit=1").json()
@@ -227,7 +237,9 @@ def test_every_hit_comes_with_a_proof_that_holds_offline(site: Site) -> None:
     ids=["row", "item", "id", "geometry", "time", "path", "input digest"],
 )
 def test_a_hit_that_was_changed_does_not_verify(site: Site, lie: Any) -> None:
-    (feature,) = site.similar(like={"collection": "demo", "item": "s1", "row": 4}, limit=1, include_proof=True)["features"]
+    (feature,) = site.similar(
+        like={"collection": "demo", "item": "s1", "row": 4}, limit=1, include_proof=True
+    )["features"]
     lie(feature)
     report = check_hit(format_hit(feature), site.policy, target="hit", now=datetime.now(UTC))
     assert report.outcome in (Outcome.TAMPERED, Outcome.MALFORMED)
@@ -256,7 +268,11 @@ def test_the_history_holds_the_envelopes_as_they_were_signed(site: Site) -> None
 
 def test_assets_are_the_signed_files_with_ranges(site: Site) -> None:
     item = site.get("collections/demo/items/s1").json()
-    for key, name in (("embeddings", "embeddings.parquet"), ("row-hashes", "row-hashes.bin"), ("thumbnail", "thumbnail.png")):
+    for key, name in (
+        ("embeddings", "embeddings.parquet"),
+        ("row-hashes", "row-hashes.bin"),
+        ("thumbnail", "thumbnail.png"),
+    ):
         asset, data = item["assets"][key], (site.folders["s1"] / name).read_bytes()
         assert asset["href"] == f"{site.url}/collections/demo/items/s1/assets/{key}"
         whole = requests.get(asset["href"], timeout=30, headers={"Accept-Encoding": "identity"})
@@ -266,7 +282,15 @@ def test_assets_are_the_signed_files_with_ranges(site: Site) -> None:
         part = requests.get(asset["href"], timeout=30, headers={"Range": "bytes=8-39"})
         assert (part.status_code, part.content) == (206, data[8:40])
     host = urlsplit(site.url).netloc
-    for key in ("item", "..", "../item.json", "..%2Fitem.json", "%2Fetc%2Fpasswd", "embeddings.parquet", "%00"):
+    for key in (
+        "item",
+        "..",
+        "../item.json",
+        "..%2Fitem.json",
+        "%2Fetc%2Fpasswd",
+        "embeddings.parquet",
+        "%00",
+    ):
         connection = HTTPConnection(host, timeout=30)  # requests would tidy the path before it sends it
         connection.request("GET", f"/collections/demo/items/s1/assets/{key}")
         assert connection.getresponse().status in (400, 404), key

@@ -1,4 +1,4 @@
-"""Nearest neighbours against brute force in numpy: exact answers are exact, the index keeps its recall and its k.
+"""Nearest neighbours against brute force in numpy: exact answers are exact, the index keeps recall and k.
 
 24,000 clustered rows in six shards, above EXACT_ROWS, so that the planner really chooses between the two.
 """
@@ -58,9 +58,7 @@ class Drawn:
 
 def ask(database: Database, **request: Any) -> Answer:
     async def answer() -> Answer:
-        connection = await asyncpg.connect(
-            database.asyncpg_dsn(), server_settings=database.server_settings()
-        )
+        connection = await asyncpg.connect(database.asyncpg_dsn(), server_settings=database.server_settings())
         try:
             await con_init(connection)  # as the service's pool does
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -78,10 +76,15 @@ def drawn(embedded: Database, tmp_path_factory: pytest.TempPathFactory) -> Itera
     parts, centres = [], []
     for number in range(SHARDS):
         vectors = draw_vectors(ROWS, DIMENSION, seed=number)
-        chips = across_the_antimeridian("s5") if number == 5 else chips_at(f"s{number}", ROWS, west=10.0 * number, south=40, step=STEP)
+        chips = (
+            across_the_antimeridian("s5")
+            if number == 5
+            else chips_at(f"s{number}", ROWS, west=10.0 * number, south=40, step=STEP)
+        )
         write_shard(
             out, "demo", f"s{number}", signer=signer, encoder=encoder, vectors=vectors, chips=chips,
-            start=START + timedelta(days=31 * number), properties={"platform": "a" if number % 2 else "b", "gsd": number},
+            start=START + timedelta(days=31 * number),
+            properties={"platform": "a" if number % 2 else "b", "gsd": number},
         )  # fmt: skip
         parts.append(vectors)
         centres += [chip.centre for chip in chips]
@@ -121,7 +124,12 @@ FILTERS: dict[str, tuple[dict[str, Any], Any]] = {
     "box of six numbers": ({"bbox": [0.1, 40.1, 0, 0.3, 40.2, 9]}, lambda d: inside(d, 0.1, 40.1, 0.3, 40.2)),
     "box across ±180°": ({"bbox": [170, 30, -170, 50]}, lambda d: d.months == 5),
     "polygon": (
-        {"intersects": {"type": "Polygon", "coordinates": [[[20, 39], [20.3, 39], [20.3, 41], [20, 41], [20, 39]]]}},
+        {
+            "intersects": {
+                "type": "Polygon",
+                "coordinates": [[[20, 39], [20.3, 39], [20.3, 41], [20, 41], [20, 39]]],
+            }
+        },
         lambda d: inside(d, 20, 39, 20.3, 41),
     ),
     "open interval": ({"datetime": "2024-04-01T00:00:00Z/.."}, lambda d: d.months >= 3),
@@ -140,10 +148,12 @@ FILTERS: dict[str, tuple[dict[str, Any], Any]] = {
 
 
 def inside(drawn: Drawn, west: float, south: float, east: float, north: float) -> NDArray[np.bool_]:
-    """Chips that touch the box: their centre lies within half a chip of it (float noise at edges: none is used)."""
+    """Chips that touch the box: those whose centre lies within half a chip of it."""
     x, y = drawn.centres.T
     half = STEP / 2 + 1e-9
-    kept: NDArray[np.bool_] = (x >= west - half) & (x <= east + half) & (y >= south - half) & (y <= north + half)
+    kept: NDArray[np.bool_] = (
+        (x >= west - half) & (x <= east + half) & (y >= south - half) & (y <= north + half)
+    )
     return kept & (drawn.months < 5)
 
 
@@ -166,7 +176,9 @@ def test_answers_come_nearest_first_and_name_their_rows(drawn: Drawn) -> None:
     for neighbour in answer.neighbours[:5]:
         place = drawn.keys.index((shards[neighbour.shard_id], neighbour.row))
         row = drawn.vectors[place].astype(np.float64)
-        cosine = row @ QUERY.astype(np.float64) / np.linalg.norm(row) / np.linalg.norm(QUERY.astype(np.float64))
+        cosine = (
+            row @ QUERY.astype(np.float64) / np.linalg.norm(row) / np.linalg.norm(QUERY.astype(np.float64))
+        )
         assert neighbour.distance == pytest.approx(1 - cosine, abs=2e-6)
 
 
@@ -220,8 +232,12 @@ def test_like_a_row_finds_the_row_itself_first(drawn: Drawn) -> None:
     assert first.distance == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("point", "row"), [([10.055, 40.005], 5), ([9.0, 40.005], 0)], ids=["covering", "nearest"])
-def test_like_a_point_takes_the_chip_that_covers_it_or_lies_nearest(drawn: Drawn, point: list[float], row: int) -> None:
+@pytest.mark.parametrize(
+    ("point", "row"), [([10.055, 40.005], 5), ([9.0, 40.005], 0)], ids=["covering", "nearest"]
+)
+def test_like_a_point_takes_the_chip_that_covers_it_or_lies_nearest(
+    drawn: Drawn, point: list[float], row: int
+) -> None:
     answer = drawn.ask(like={"point": point}, limit=1, datetime="2024-02-01T00:00:00Z")
     assert answer.neighbours[0].row == row
     assert answer.neighbours[0].distance == pytest.approx(0, abs=1e-6)
@@ -270,7 +286,9 @@ def test_two_spaces_are_never_compared(embedded: Database, tmp_path: Path) -> No
         write_shard(tmp_path, name, "s", signer=signer, encoder=encoder, count=20)
     with new_database(embedded) as database:
         register(database, [tmp_path], policy_for(signer))
-        spaces = {s for (s,) in fetch_all(database, "SELECT DISTINCT encode(space, 'hex') FROM eocat.collection")}
+        spaces = {
+            s for (s,) in fetch_all(database, "SELECT DISTINCT encode(space, 'hex') FROM eocat.collection")
+        }
         row = {"collection": "one", "item": "s", "row": 0}
         for request in (
             {"like": {"vector": [1.0] * 8}},

@@ -315,7 +315,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on a terminal, else one line a row with tabs, without a heading."""
     if not sys.stdout.isatty():
         for row in rows:
-            answer("\t".join(row))
+            sys.stdout.write("\t".join(map(printable, row)) + "\n")  # a tab within a cell is escaped
         return
     from rich.console import Console
     from rich.table import Table

@@ -114,4 +114,4 @@ def _from_text(text: str) -> Any:
     try:
         return Expr(text).to_json()
     except Exception:  # noqa: BLE001  # as above
-        raise Malformed(f"filter {text[:60]!r} is not CQL2 text") from None
+        raise Malformed("filter is not CQL2 text") from None

@@ -70,7 +70,7 @@ def sentence_for(error: Exception) -> tuple[int, str]:
 
 async def refuse(request: Request, error: Exception) -> Response:
     status, sentence = sentence_for(error)
-    if status >= 500:
+    if status >= 500 or isinstance(error, asyncpg.PostgresError):  # it may be our SQL that is wrong after all
         log.error("%s %s ended in %s", request.method, request.url.path, status, exc_info=error)
     return JSONResponse({"code": type(error).__name__, "description": sentence}, status_code=status)
 

@@ -110,7 +110,7 @@ def create_app(database: Database) -> FastAPI:
         middlewares=[  # the last one is the outermost
             Middleware(BodyLimit, limit_bytes=MAX_BODY_BYTES),
             Middleware(BrotliMiddleware),
-            Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]),
+            Middleware(CORSMiddleware, allow_origins="*", allow_methods=["GET", "POST"], allow_headers="*"),
             Middleware(RequestLog),
         ],
     )  # fmt: skip

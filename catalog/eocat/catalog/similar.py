@@ -3,8 +3,8 @@
     1 scope       the collections asked; all of one embedding space
     2 vector      of the row, the point's chip, or the caller's own, in the collections' dtype
     3 survivors   rows that pass the filters, counted up to a bound
-    4 exact       few survive: their distances, all of them. Else the HNSW index, iterating past the
-                  filter; whatever it finds short of min(k, survivors) is searched exactly instead.
+    4 exact       few survive: their distances, all of them. Else the HNSW index, iterating past the filter; where it
+                  finds fewer than k, all survivors are searched exactly instead
 
 Cosine distance, in pgvector's arithmetic, both ways: the index only chooses candidates. Everything runs in
 one read-only snapshot, so that the count and the answer are of the same rows.
@@ -26,6 +26,7 @@ from .query import LikePoint, LikeRow, LikeVector, SimilarRequest
 from .queryables import check_properties
 
 SELECTIVITY = 20  # 1 in 20: a filter that leaves less makes the index walk more rows than a scan reads
+EF_SEARCH = 200
 MAX_SCANNED = 200_000  # rows the index may walk before it gives up
 INDEX_SETTINGS = {
     "hnsw.iterative_scan": "relaxed_order",
@@ -94,16 +95,13 @@ async def find(connection: Connection, request: SimilarRequest) -> Answer:
     chosen = await _filter(connection, request, space)
     total = sum(space.rows.values())
     bound = max(EXACT_ROWS, total // SELECTIVITY)
-    survivors = await _count(connection, chosen, space, bound) if chosen.arguments else total
-    # The bound is above every limit, so that min(limit, survivors) is right though the count stops there.
-    if request.exact is False or (request.exact is None and survivors > bound):
-        found = await _by_index(connection, vector, chosen, space, request.limit)
-        if found and len(found) >= min(request.limit, survivors):
-            return Answer(space, "index", len(found), found[: request.limit])
-    found = await _exactly(connection, vector, chosen, space, request.limit)
-    if chosen.arguments and survivors > bound:
-        survivors = await _count(connection, chosen, space, None)
-    return Answer(space, "exact", survivors, found)
+    if not request.exact:
+        survivors = await _count(connection, chosen, space, bound) if chosen.arguments else total
+        if request.exact is False or survivors > bound:
+            found = await _by_index(connection, vector, chosen, space, request.limit)
+            if len(found.neighbours) == request.limit:
+                return found
+    return await _exactly(connection, vector, chosen, space, request.limit)
 
 
 async def _scope(connection: Connection, request: SimilarRequest) -> Space:
@@ -225,12 +223,12 @@ async def _filter(connection: Connection, request: SimilarRequest, space: Space)
     return Filter("".join(f" AND {condition}" for condition in conditions), tuple(arguments))
 
 
-async def _count(connection: Connection, chosen: Filter, space: Space, bound: int | None) -> int:
+async def _count(connection: Connection, chosen: Filter, space: Space, bound: int | None = None) -> int:
     """Step 3: rows that survive the filters, at most bound + 1."""
-    limit = "" if bound is None else f" LIMIT {bound + 1}"
+    stop = "" if bound is None else f" LIMIT {bound + 1}"
     count = await connection.fetchval(
         f"""SELECT count(*) FROM (SELECT FROM eocat.chip
-             WHERE $1::text IS NULL AND collection = ANY ($2){chosen.condition}{limit}) survivors""",  # noqa: S608
+             WHERE $1::text IS NULL AND collection = ANY ($2){chosen.condition}{stop}) survivors""",  # noqa: S608
         None,
         space.collections,
         *chosen.arguments,
@@ -238,36 +236,34 @@ async def _count(connection: Connection, chosen: Filter, space: Space, bound: in
     return int(count)
 
 
-async def _exactly(
-    connection: Connection, vector: str, chosen: Filter, space: Space, limit: int
-) -> tuple[Neighbour, ...]:
-    """Step 4: without the dimension in the cast, no index fits, and PostgreSQL computes every distance."""
+async def _exactly(connection: Connection, vector: str, chosen: Filter, space: Space, limit: int) -> Answer:
+    """Step 4: without the dimension in the cast no index fits, and PostgreSQL computes every distance."""
     partition = next(iter(space.rows))
     records = await connection.fetch(
         f"""SELECT collection, shard_id, row,
                    {partition.column} <=> $1::text::{partition.vector_type} AS distance
               FROM eocat.chip WHERE collection = ANY ($2){chosen.condition}
-             ORDER BY distance, collection, shard_id, row LIMIT {limit}""",  # noqa: S608
+             ORDER BY distance, collection, shard_id, row LIMIT {limit}""",  # noqa: S608  # names and numbers of ours
         vector,
         space.collections,
         *chosen.arguments,
     )
-    return tuple(map(_neighbour, records))
+    candidates = await _count(connection, chosen, space) if chosen.arguments else sum(space.rows.values())
+    return Answer(space, "exact", candidates, tuple(map(_neighbour, records)))
 
 
 async def _by_index(
     connection: Connection, vector: str, chosen: Filter, space: Space, limit: int
-) -> tuple[Neighbour, ...]:
-    """Step 4 through the index: candidates of each partition in relaxed order, sorted again here.
+) -> Answer:
+    """Step 4 through the index: up to twice the limit from each partition, in relaxed order, sorted again.
 
-    Returns nothing where a partition has no index. Each partition gives up to twice the limit.
+    No neighbours if a partition has no index.
     """
     for partition in space.rows:
-        if not await connection.fetchval(
-            "SELECT to_regclass($1) IS NOT NULL", f"eocat.{partition.name}_hnsw"
-        ):
-            return ()
-    settings = {**INDEX_SETTINGS, "hnsw.ef_search": str(min(1000, max(200, 2 * limit)))}
+        index = f"eocat.{partition.name}_hnsw"
+        if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", index):
+            return Answer(space, "index", 0, ())
+    settings = {**INDEX_SETTINGS, "hnsw.ef_search": str(min(1000, max(EF_SEARCH, 2 * limit)))}
     for name, value in settings.items():
         await connection.execute("SELECT set_config($1, $2, true)", name, value)
     found: list[Neighbour] = []
@@ -277,14 +273,15 @@ async def _by_index(
         records = await connection.fetch(
             f"""SELECT collection, shard_id, row, {distance} AS distance
                   FROM eocat.chip WHERE collection = ANY ($2){chosen.condition}
-                 ORDER BY {distance} LIMIT {2 * limit}""",  # noqa: S608
+                 ORDER BY {distance} LIMIT {2 * limit}""",  # noqa: S608  # names and numbers of ours
             vector,
             [partition.collection],
             *chosen.arguments,
         )
         found += map(_neighbour, records)
     await connection.execute("SELECT set_config('enable_sort', 'on', true)")
-    return tuple(sorted(found, key=lambda one: (one.distance or 0.0, one.collection, one.shard_id, one.row)))
+    nearest = sorted(found, key=lambda one: (one.distance or 0.0, one.collection, one.shard_id, one.row))
+    return Answer(space, "index", len(found), tuple(nearest[:limit]))
 
 
 def _neighbour(record: Record) -> Neighbour:

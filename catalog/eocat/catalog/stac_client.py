@@ -28,7 +28,6 @@ from .routes import GEOJSON, SIMILARITY
 CONFORMANCE = [
     SIMILARITY,
     "http://www.opengis.net/spec/cql2/1.0/conf/basic-spatial-functions",
-    
     "https://api.stacspec.org/v1.0.0/item-search#sort",
     "https://api.stacspec.org/v1.0.0/ogcapi-features#sort",
 ]

@@ -1,0 +1,116 @@
+"""The catalogue's commands as a user runs them, from up to down, each in a process of its own."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shard_maker import DrawnEncoder, new_signer, policy_for, write_shard
+
+from eocat.catalog import serving
+from eocat.verify.canonical import encode
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(short_home: Path) -> Iterator[Run]:
+    """Runs `eocat …` with a home of its own; what was started there is stopped afterwards."""
+    port = free_port()
+
+    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "EOCAT_HOME": str(short_home),
+            "EOCAT_API": f"http://127.0.0.1:{port}",
+            "PATH": "/usr/bin:/bin",
+        }
+        ran = subprocess.run(
+            [sys.executable, "-m", "eocat.edge", *(str(port) if a == "PORT" else a for a in arguments)],
+            capture_output=True, text=True, check=False, env=environment, timeout=120,
+        )  # fmt: skip
+        assert ran.returncode == code, f"{arguments}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
+        assert "Traceback" not in ran.stderr
+        return ran
+
+    yield run
+    serving.stop(short_home)
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return int(server.getsockname()[1])
+
+
+def test_the_whole_way(run: Run, tmp_path: Path) -> None:
+    signer, encoder = new_signer(), DrawnEncoder(dimension=8)
+    out, policy = tmp_path / "out", tmp_path / "policy.json"
+    folder = write_shard(out, "demo", "s1", signer=signer, encoder=encoder)
+    write_shard(out, "demo", "s2", signer=signer, encoder=encoder, seed=2, west=20)
+    policy.write_bytes(encode(policy_for(signer).model_dump()))
+
+    up = json.loads(run("up", "--port", "PORT", "--json").stdout)
+    assert up["database"] == "embedded"
+    assert run("up", "--port", "PORT").stdout == f"{up['url']}\n"  # the second time it is there already
+
+    assert run("register", str(out), "--trust", str(policy)).stdout.count("registered  60 rows") == 2
+    again = json.loads(run("register", str(out), "--trust", str(policy), "--json").stdout)
+    assert {one["status"] for one in again} == {"already registered"}
+
+    found = json.loads(run("search", "--bbox", "10,45,12,47", "-c", "demo", "--json").stdout)
+    assert [item["id"] for item in found["features"]] == ["s1"]
+    assert run("search", "-c", "demo", "--filter", "platform = 'sentinel-2a'").stdout.count("demo/s") == 2
+
+    hit = tmp_path / "hit.json"
+    lines = run("similar", "demo/s1#3", "--limit", "5", "--save", str(hit)).stdout.splitlines()
+    assert len(lines) == 5
+    assert lines[0].split("\t")[2] == "demo/s1#3"
+    assert "VERIFIED" in run("verify", str(hit), "--trust", str(policy)).stdout
+    assert "VERIFIED" in run("verify", "demo/s2", "--trust", str(policy), "--api", up["url"]).stdout
+
+    vector = tmp_path / "vector.npy"
+    first = json.loads(run("similar", "11.005,46.005", "--limit", "1", "--json").stdout)
+    assert first["features"][0]["properties"]["row"] == 0
+    np.save(vector, np.ones(8))
+    assert len(run("similar", str(vector), "--exact", "--limit", "7").stdout.splitlines()) == 7
+
+    events = json.loads(run("history", "demo/s1", "--json").stdout)
+    assert [(event["seq"], event["event"], event["actor"]) for event in events] == [
+        (0, "CREATE", "Example Publisher")
+    ]
+
+    data = bytearray((folder / "embeddings.parquet").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "embeddings.parquet").write_bytes(data)
+    assert "TAMPERED" in run("register", str(folder), "--trust", str(policy), code=20).stdout
+    assert "TAMPERED" in run("verify", "demo/s1", "--trust", str(policy), "--api", up["url"], code=20).stdout
+
+    for arguments, code, sentence in (
+        (("similar", "demo/s1#900"), 2, "no row 900"),
+        (("similar", "nonsense"), 2, "numbers with commas"),
+        (("search", "--filter", "cloudiness < 3"), 2, "cloudiness"),
+        (("history", "demo/absent"), 2, "no history"),
+        (("register", str(tmp_path / "nowhere"), "--trust", str(policy)), 3, "no finished shard"),
+        (("register", str(out), "--trust", str(tmp_path / "nothing.json")), 5, "cannot be read"),
+        (("serve", "--port", "PORT"), 5, "cannot be listened on"),
+    ):
+        ran = run(*arguments, code=code)
+        assert ran.stdout == ""
+        assert ran.stderr.startswith("eocat: error: ")
+        assert sentence in ran.stderr
+
+    assert run("down").stdout == "stopped\n"
+    assert run("down").stdout == "nothing was running\n"
+    assert "cannot be reached" in run("similar", "demo/s1#3", code=60).stderr
+
+
+def test_a_taken_port_is_named(run: Run) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = str(server.getsockname()[1])
+        ran = run("serve", "--port", port, code=5)
+    assert f"port {port} of 127.0.0.1 cannot be listened on" in ran.stderr
+    assert "hint: choose another with --port" in ran.stderr

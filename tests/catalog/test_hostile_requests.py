@@ -1,4 +1,4 @@
-"""Requests that mean harm or nonsense get one sentence with a 4xx; nothing leaks or breaks (attacks 69 to 74)."""
+"""Requests that mean harm or nonsense get one sentence with a 4xx; nothing leaks (attacks 69 to 74)."""
 
 import json
 import re
@@ -71,6 +71,8 @@ def equals(name: str, value: Any, operator: str = "=") -> dict[str, Any]:
     return {"op": operator, "args": [{"property": name}, value]}
 
 
+LONG_LINE = {"type": "LineString", "coordinates": [[0, number / 1e5] for number in range(20_000)]}
+
 FILTERS: dict[str, Any] = {
     "sql in a property": equals("platform') OR 1=1; DROP TABLE chip; --", "x"),
     "quote in a property": equals("plat'form", "x"),
@@ -93,7 +95,7 @@ FILTERS: dict[str, Any] = {
     "a bare property": {"property": "gsd"},
     "many vertices": {
         "op": "s_intersects",
-        "args": [{"property": "geometry"}, {"type": "LineString", "coordinates": [[0, n / 1e5] for n in range(20_000)]}],
+        "args": [{"property": "geometry"}, LONG_LINE],
     },
     "function": {"op": "pg_sleep", "args": [10]},
 }  # fmt: skip

@@ -104,8 +104,9 @@ def test_a_row_has_exactly_one_vector_of_its_collection(filled: Database, half: 
     with filled.connect() as connection, pytest.raises(psycopg.errors.CheckViolation):
         connection.execute(
             """INSERT INTO eocat.chip
-               SELECT collection, shard_id, 1000, 'x', geometry, start_time, end_time, NULL, source, pixel_window,
-                      input_digest, leaf_hash, %s::halfvec, %s::vector FROM eocat.chip LIMIT 1""",
+               SELECT collection, shard_id, 1000, 'x', geometry, start_time, end_time, NULL, source,
+                      pixel_window, input_digest, leaf_hash, %s::halfvec, %s::vector
+                 FROM eocat.chip LIMIT 1""",
             [half, single],
         )
 

@@ -3,8 +3,8 @@
     1 scope       the collections asked; all of one embedding space
     2 vector      of the row, the point's chip, or the caller's own, in the collections' dtype
     3 survivors   rows that pass the filters, counted up to a bound
-    4 exact       few survive: their distances, all of them. Else the HNSW index, iterating past the filter; where it
-                  finds fewer than k, all survivors are searched exactly instead
+    4 exact       few survive: their distances, all of them. Else the HNSW index, iterating past the
+                  filter; where it finds fewer than k, all survivors are searched exactly instead
 
 Cosine distance, in pgvector's arithmetic, both ways: the index only chooses candidates. Everything runs in
 one read-only snapshot, so that the count and the answer are of the same rows.
@@ -95,13 +95,15 @@ async def find(connection: Connection, request: SimilarRequest) -> Answer:
     chosen = await _filter(connection, request, space)
     total = sum(space.rows.values())
     bound = max(EXACT_ROWS, total // SELECTIVITY)
-    if not request.exact:
-        survivors = await _count(connection, chosen, space, bound) if chosen.arguments else total
-        if request.exact is False or survivors > bound:
-            found = await _by_index(connection, vector, chosen, space, request.limit)
-            if len(found.neighbours) == request.limit:
-                return found
-    return await _exactly(connection, vector, chosen, space, request.limit)
+    survivors = await _count(connection, chosen, space, bound) if chosen.arguments else total
+    if request.exact is False or (request.exact is None and survivors > bound):
+        near = await _by_index(connection, vector, chosen, space, request.limit)
+        if len(near.neighbours) == request.limit:
+            return near
+    if chosen.arguments and survivors > bound:  # the count stopped there
+        survivors = await _count(connection, chosen, space)
+    found = await _exactly(connection, vector, chosen, space, request.limit)
+    return Answer(space, "exact", survivors, found)
 
 
 async def _scope(connection: Connection, request: SimilarRequest) -> Space:
@@ -236,7 +238,9 @@ async def _count(connection: Connection, chosen: Filter, space: Space, bound: in
     return int(count)
 
 
-async def _exactly(connection: Connection, vector: str, chosen: Filter, space: Space, limit: int) -> Answer:
+async def _exactly(
+    connection: Connection, vector: str, chosen: Filter, space: Space, limit: int
+) -> tuple[Neighbour, ...]:
     """Step 4: without the dimension in the cast no index fits, and PostgreSQL computes every distance."""
     partition = next(iter(space.rows))
     records = await connection.fetch(
@@ -248,13 +252,10 @@ async def _exactly(connection: Connection, vector: str, chosen: Filter, space: S
         space.collections,
         *chosen.arguments,
     )
-    candidates = await _count(connection, chosen, space) if chosen.arguments else sum(space.rows.values())
-    return Answer(space, "exact", candidates, tuple(map(_neighbour, records)))
+    return tuple(map(_neighbour, records))
 
 
-async def _by_index(
-    connection: Connection, vector: str, chosen: Filter, space: Space, limit: int
-) -> Answer:
+async def _by_index(connection: Connection, vector: str, chosen: Filter, space: Space, limit: int) -> Answer:
     """Step 4 through the index: up to twice the limit from each partition, in relaxed order, sorted again.
 
     No neighbours if a partition has no index.
@@ -280,8 +281,8 @@ async def _by_index(
         )
         found += map(_neighbour, records)
     await connection.execute("SELECT set_config('enable_sort', 'on', true)")
-    nearest = sorted(found, key=lambda one: (one.distance or 0.0, one.collection, one.shard_id, one.row))
-    return Answer(space, "index", len(found), tuple(nearest[:limit]))
+    found.sort(key=lambda one: (one.distance or 0.0, one.collection, one.shard_id, one.row))
+    return Answer(space, "index", len(found), tuple(found[:limit]))
 
 
 def _neighbour(record: Record) -> Neighbour:

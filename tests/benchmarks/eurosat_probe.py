@@ -74,11 +74,17 @@ def probe(features: NDArray[np.float64], classes: NDArray[np.int64], quarters: N
     return f"test {test:.4f} (C {best:g}; inside the training half {inside[best]:.4f})"
 
 
+BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data" / "eurosat_rgb"  # beside a checkout
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="linear probe on EuroSAT RGB")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=BESIDE)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    if not args.folder.is_dir():
+        print(f"NOT RUN: there is no EuroSAT RGB at {args.folder}; name its folder of classes")
+        return
     torch.set_num_threads(args.threads)
     images, classes, quarters = read_images(args.folder)
     print(f"train {(quarters < 2).sum()}, test {(quarters >= 2).sum()}, classes {len(set(classes.tolist()))}")

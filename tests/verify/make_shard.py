@@ -72,16 +72,16 @@ def policy_json(*entries: dict[str, Any], **members: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def entry(key: Key, **members: Any) -> dict[str, Any]:
+def entry(signer: Key, **members: Any) -> dict[str, Any]:
     return {
-        "name": key.name, "key": format_key(key.public), "roles": ["producer"], "collections": ["s2"],
+        "name": signer.name, "key": format_key(signer.public), "roles": ["producer"], "collections": ["s2"],
         "notBefore": "2024-01-01T00:00:00Z", "notAfter": "2030-01-01T00:00:00Z", "compromisedSince": None,
         **members,
     }  # fmt: skip
 
 
 def policy(*entries: dict[str, Any], **members: Any) -> Policy:
-    return parse_policy(canonical.encode(policy_json(*entries, **members)))
+    return parse_policy(json.dumps(policy_json(*entries, **members)).encode())
 
 
 def square(index: int) -> dict[str, Any]:
@@ -168,7 +168,9 @@ class Made:
 
     def sign(self, *keys: Key) -> None:
         """Write the attestation anew: the statement as it now is, signed by `keys`."""
-        self.write_envelope(Envelope(self.payload, PAYLOAD_TYPE, tuple(key.sign(self.payload) for key in keys)))
+        self.write_envelope(
+            Envelope(self.payload, PAYLOAD_TYPE, tuple(key.sign(self.payload) for key in keys))
+        )
 
     def write_envelope(self, envelope: Envelope) -> None:
         self.attestation.write_bytes(format_envelope(envelope) + b"\n")

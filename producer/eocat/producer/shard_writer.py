@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from eocat.verify.geometry import format_wkb
 from eocat.verify.merkle import build_tiles, tree_of
-from eocat.verify.shard import BBOX, ROW_GROUP_ROWS, WINDOW, RowBatch, shard_schema
+from eocat.verify.shard import BBOX, WINDOW, RowBatch, rows_per_group, shard_schema
 
 from .chips import Chip
 
@@ -93,16 +93,17 @@ def write_shard(rows: ChipRows, shard: Path, row_hashes: Path, *, about: dict[st
     file_table = table.set_column(geometry, pa.field("geometry", _Wkb(), nullable=False), typed)
     metadata = {b"geo": _compact(_geo_metadata(rows)), b"emb": _compact(about)}
     leaves = [path for path in _leaf_columns(table.schema) if path != "embedding.list.element"]
+    group_rows = rows_per_group(rows.dtype, rows.vectors.shape[1])
     pq.write_table(
         file_table.replace_schema_metadata(metadata),
         shard,
-        row_group_size=ROW_GROUP_ROWS,
+        row_group_size=group_rows,
         compression={**dict.fromkeys(leaves, "zstd"), "embedding.list.element": "none"},
         use_dictionary=_DICTIONARY,
         write_statistics=[path for path in leaves if path not in _NO_STATISTICS],
         data_page_size=1 << 30,  # above any row group: one page each
-        max_rows_per_page=ROW_GROUP_ROWS,
-        write_batch_size=ROW_GROUP_ROWS,
+        max_rows_per_page=group_rows,
+        write_batch_size=group_rows,
         write_page_index=True,
         store_schema=True,
     )

@@ -84,7 +84,7 @@ def _integer(text: str) -> int:
 
 def _float(text: str) -> float:
     if len(text) > 64 or not math.isfinite(number := float(text)):
-        raise ValueError(f"number {text[:24]} does not fit a double")
+        raise ValueError(f"number {text[:24]} is beyond a double or longer than 64 characters")
     return number
 
 

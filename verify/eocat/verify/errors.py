@@ -5,6 +5,10 @@
     ├── InputError        3   a scene or another input cannot be used as it is
     ├── MissingExtra      4   the command needs an extra that is not installed
     ├── ConfigError       5   key, home, port, permission or database set-up
+    ├── Forged           21   a signature under a trust root or signed policy is invalid
+    ├── Untrusted        22   a trust root or signed policy lacks the signatures that its rules ask for
+    ├── LogViolation     25   the transparency log contradicts itself or what was seen of it
+    ├── Stale            26   a trust root has expired, or root or policy are older than what was seen
     ├── Malformed        50   a strict parser or a limit refused the bytes
     └── Unavailable      60   something could not be fetched or reached
 
@@ -38,6 +42,22 @@ class MissingExtra(EocatError):
 
 class ConfigError(EocatError):
     exit_code = 5
+
+
+class Forged(EocatError):
+    exit_code = 21
+
+
+class Untrusted(EocatError):
+    exit_code = 22
+
+
+class LogViolation(EocatError):
+    exit_code = 25
+
+
+class Stale(EocatError):
+    exit_code = 26
 
 
 class Malformed(EocatError):

@@ -26,12 +26,8 @@ BLOCK_BYTES = 1 << 20
 
 def fetch_item(url: str, folder: Path) -> Evidence:
     """The evidence of the Item at `url`; its files are downloaded into `folder`."""
-    item = _get(url, canonical.MAX_BYTES)
-    hrefs = {key: _joined(url, href) for key, href in asset_hrefs(item).items()}
+    item, hrefs, envelopes = _fetch_documents(url)
     sizes = _asset_sizes(item)
-    envelopes = None
-    if attestation := hrefs.pop(ATTESTATION, None):
-        envelopes = split_envelopes(_get(_same_origin(url, attestation), MAX_ATTESTATION_BYTES))
     files: dict[str, Path] = {}
     missing: dict[str, str] = {}
     for number, (key, href) in enumerate(hrefs.items()):
@@ -40,6 +36,21 @@ def fetch_item(url: str, folder: Path) -> Evidence:
         except Unavailable as error:
             missing[key] = str(error)
     return Evidence(url, item, envelopes, files, missing)
+
+
+def fetch_envelopes(url: str) -> tuple[bytes, ...]:
+    """The envelopes of the Item at `url`, in order of seq; none of it is checked yet."""
+    return _fetch_documents(url)[2] or ()
+
+
+def _fetch_documents(url: str) -> tuple[bytes, dict[str, str], tuple[bytes, ...] | None]:
+    """(Item, asset key → address of its other assets, envelopes)."""
+    item = fetch_bytes(url, canonical.MAX_BYTES)
+    hrefs = {key: _joined(url, href) for key, href in asset_hrefs(item).items()}
+    envelopes = None
+    if attestation := hrefs.pop(ATTESTATION, None):
+        envelopes = split_envelopes(fetch_bytes(_same_origin(url, attestation), MAX_ATTESTATION_BYTES))
+    return item, hrefs, envelopes
 
 
 def _asset_sizes(item: bytes) -> dict[str, int]:
@@ -109,7 +120,8 @@ def _blocks(url: str, limit_bytes: int) -> Iterator[bytes]:
         raise Unavailable(f"{url} broke off: {error}") from None
 
 
-def _get(url: str, limit_bytes: int) -> bytes:
+def fetch_bytes(url: str, limit_bytes: int) -> bytes:
+    """The body of the URL; Malformed if it is longer than the limit, Unavailable if it cannot be had."""
     data = b"".join(_blocks(url, limit_bytes + 1))
     if len(data) > limit_bytes:
         raise Malformed(f"{url} answers more than {limit_bytes} bytes")

@@ -15,19 +15,20 @@ from . import canonical
 from .check import DEFAULT_LEVEL, NOT_CHECKED, check_envelopes
 from .errors import Malformed
 from .geometry import format_wkb
+from .history import BrokenHistory
 from .keys import decode_base64
 from .merkle import leaf_hash, root_from_path
 from .policy import Policy
 from .report import Outcome, Report, Step
 from .row import Row, encode_row
-from .statement import Count, Create, Hex32, Identifier, Text, _Strict, parse_time, validated
+from .statement import Count, Create, Hex32, Identifier, Strict, Text, parse_time, validated
 
 MAX_HIT_BYTES = 8 << 20  # an envelope is at most 2 MiB, a vector 256 KiB
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SIGNED_MEMBERS = "id, geometry, start and end time, row number, input digest, vector"
 
 
-class Leaf(_Strict):
+class Leaf(Strict):
     """The parts of the row leaf that a Feature has no member for."""
 
     format: Literal["eocat-row/v1"]
@@ -36,7 +37,7 @@ class Leaf(_Strict):
     vector: str  # base64 of the little-endian values
 
 
-class Proof(_Strict):
+class Proof(Strict):
     """`eocat:proof` of a Feature: leaf, inclusion path from the sibling up, and the item's envelopes."""
 
     leaf: Leaf
@@ -44,7 +45,7 @@ class Proof(_Strict):
     envelopes: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1024)]
 
 
-class Place(_Strict):
+class Place(Strict):
     """Where the Feature says the row stands."""
 
     id: Text
@@ -75,6 +76,8 @@ def check_hit(
             tuple(canonical.encode(envelope) for envelope in proof.envelopes), policy, now
         )
         row = _check_row(feature["geometry"], place, proof, trust.create)
+    except BrokenHistory as error:
+        return Report(target, now, require, 0, (Step("history", str(error), Outcome.HISTORY_BROKEN),))
     except Malformed as error:
         return Report(target, now, require, 0, (Step("hit", str(error), Outcome.MALFORMED),))
     trusted = trust.signature.outcome is None and trust.history.outcome is None

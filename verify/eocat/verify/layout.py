@@ -71,7 +71,7 @@ def read_row_groups(stream: BinaryIO) -> tuple[RowGroup, ...]:
     if length > min(FOOTER_BYTES, size - 12):
         raise Malformed(f"shard says its footer has {length} bytes, at most {FOOTER_BYTES} are read")
     stream.seek(size - 8 - length)
-    footer = thrift.Reader(stream.read(length)).struct()
+    footer = thrift.Reader(stream.read(length), "shard footer").struct()
     try:
         return tuple(_row_group(group) for group in footer[4, LIST])
     except (KeyError, TypeError, ValueError):
@@ -105,7 +105,7 @@ def read_pages(stream: BinaryIO, column: Column) -> Iterator[Page]:
         if start == end:
             return
         stream.seek(start)
-        reader = thrift.Reader(stream.read(min(_HEADER_BYTES, end - start)))
+        reader = thrift.Reader(stream.read(min(_HEADER_BYTES, end - start)), "shard page header")
         page = _page(reader.struct(), column.name)
         start += reader.position + page.stored_bytes
         if start > end:

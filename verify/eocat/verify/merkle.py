@@ -1,8 +1,8 @@
-"""RFC 6962 Merkle trees: roots, inclusion proofs, and the file of row hashes they are read from.
+"""RFC 6962 Merkle trees: roots, inclusion and consistency proofs, and the file of row hashes behind them.
 
 The file holds the tree as C2SP tlog-tiles do (tile height 8): the leaf hashes, then the hashes of every
-complete run of 256 leaves, then of 256 · 256, and so on. A proof for one of n rows needs one tile of each
-level: three range reads for up to 16 million rows, and no service.
+complete run of 256 leaves, then of 256 · 256, and so on. A proof for one row needs the row's own tile of
+each level and the last, unfinished one: at most six range reads for up to 16 million rows, and no service.
 """
 
 import hashlib
@@ -70,6 +70,12 @@ class Tree:
         """The inclusion path of leaf `index`, from the leaf's sibling up."""
         return self._path(self._checked(index), 0, self.size)
 
+    def prove_consistency(self, old_size: int) -> tuple[bytes, ...]:
+        """The path that shows this tree to begin with its first `old_size` ≥ 1 leaves (RFC 6962, 2.1.2)."""
+        if not 1 <= old_size <= self.size:
+            raise Malformed(f"tree of {self.size} leaves has no older self of {old_size}")
+        return self._older(old_size, 0, self.size, whole=True)
+
     def _checked(self, index: int) -> int:
         if not 0 <= index < self.size:
             raise Malformed(f"row {index} is outside 0 to {self.size - 1}")
@@ -82,6 +88,15 @@ class Tree:
         if index < middle:
             return (*self._path(index, low, middle), self._range(middle, high))
         return (*self._path(index, middle, high), self._range(low, middle))
+
+    def _older(self, old: int, low: int, high: int, *, whole: bool) -> tuple[bytes, ...]:
+        """RFC 6962's SUBPROOF over leaves low..high-1; whole: the checker knows this subtree's old hash."""
+        if old == high:
+            return () if whole else (self._range(low, high),)
+        middle = low + _split(high - low)
+        if old <= middle:
+            return (*self._older(old, low, middle, whole=whole), self._range(middle, high))
+        return (*self._older(old, middle, high, whole=False), self._range(low, middle))
 
     def _range(self, low: int, high: int) -> bytes:
         """Hash of the subtree over leaves low..high-1; low is a multiple of the largest power of 2 in it."""
@@ -134,6 +149,43 @@ def root_from_path(leaf: bytes, index: int, size: int, path: tuple[bytes, ...]) 
     if last:
         raise Malformed("inclusion path is shorter than its tree")
     return result
+
+
+def check_consistency(
+    old_size: int, old_root: bytes, new_size: int, new_root: bytes, path: tuple[bytes, ...]
+) -> bool:
+    """Whether `path` shows that the new tree begins with the old one (RFC 9162, section 2.1.4.2).
+
+    False also where path and sizes do not fit. Nothing is shown by an empty old tree: do not ask then.
+    """
+    if not 1 <= old_size <= new_size <= MAX_SIZE or any(len(node) != HASH_BYTES for node in path):
+        return False
+    if old_size == new_size:
+        return not path and old_root == new_root
+    node, last = old_size - 1, new_size - 1
+    while node & 1:
+        node >>= 1
+        last >>= 1
+    if node:  # else the old tree is complete, and the path leaves out its root
+        if not path:
+            return False
+        (seed, *rest) = path
+    else:
+        seed, rest = old_root, list(path)
+    old = new = seed
+    for sibling in rest:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            while not node & 1 and node:
+                node >>= 1
+                last >>= 1
+        else:
+            new = node_hash(new, sibling)
+        node >>= 1
+        last >>= 1
+    return last == 0 and old == old_root and new == new_root
 
 
 def _split(count: int) -> int:

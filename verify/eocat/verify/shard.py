@@ -24,7 +24,7 @@ from .statement import Rows
 
 ROW_GROUP_ROWS = 16_384
 OTHER_BYTES_PER_ROW = 4096  # what all columns but the vector may decode to, per row on average
-ROW_GROUP_BYTES = 64 << 20  # what a row group may decode to: reading it then takes less than 512 MiB
+ROW_GROUP_BYTES = 56 << 20  # what a row group may decode to: reading it then takes less than 512 MiB
 TEXT_COLUMNS = ["id", "geometry", "grid_cell", "source"]  # of any length, so a dictionary can hide their size
 
 BBOX = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("xmin", "ymin", "xmax", "ymax")])
@@ -176,17 +176,26 @@ def _check_sizes(groups: tuple[RowGroup, ...], signed: Rows) -> None:
     for index, group in enumerate(groups):
         if not 1 <= group.rows <= ROW_GROUP_ROWS:
             raise Malformed(f"shard row group {index} has {group.rows} rows, expected 1 to {ROW_GROUP_ROWS}")
-        limit = _limit_bytes(group.rows, signed)
-        if not 0 <= group.decoded_bytes <= limit:
+        limit, decoded = _limit_bytes(group.rows, signed), group.decoded_bytes
+        least = group.rows * _vector_bytes(signed)  # runs of equal values take no room in the file
+        if decoded < 0 or max(decoded, least) > limit:
             raise Malformed(
-                f"shard row group {index} decodes to {group.decoded_bytes} bytes, at most {limit}"
+                f"shard row group {index} decodes to {max(decoded, least)} bytes, at most {limit}"
             )
 
 
 def _limit_bytes(rows: int, signed: Rows) -> int:
     """What a row group of `rows` rows may decode to."""
-    vector_bytes = signed.dimension * np.dtype(signed.dtype).itemsize
-    return min(rows * (vector_bytes + OTHER_BYTES_PER_ROW) + (1 << 20), ROW_GROUP_BYTES)
+    return min(rows * (_vector_bytes(signed) + OTHER_BYTES_PER_ROW) + (1 << 20), ROW_GROUP_BYTES)
+
+
+def rows_per_group(dtype: str, dimension: int) -> int:
+    """Rows that a writer puts into a group: as many as fit with 48 MiB of vectors, at most ROW_GROUP_ROWS."""
+    return max(1, min(ROW_GROUP_ROWS, (48 << 20) // (dimension * np.dtype(dtype).itemsize)))
+
+
+def _vector_bytes(signed: Rows) -> int:
+    return signed.dimension * np.dtype(signed.dtype).itemsize
 
 
 def _storage(schema: pa.Schema) -> pa.Schema:

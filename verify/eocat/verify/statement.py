@@ -76,25 +76,27 @@ Time = Annotated[str, AfterValidator(_check_time)]
 Plain = Annotated[dict[str, Any], AfterValidator(_check_plain)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A model that refuses unknown members, converts nothing and never changes."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class FileDigest(_Strict):
+class FileDigest(Strict):
     sha256: Hex32
     blake3: Hex32
 
 
-class RootDigest(_Strict):
+class RootDigest(Strict):
     sha256: Hex32
 
 
-class Subject(_Strict):
+class Subject(Strict):
     name: Identifier
     digest: FileDigest | RootDigest
 
 
-class Rows(_Strict):
+class Rows(Strict):
     """The rows of the shard: their count, Merkle root, and what a vector is."""
 
     count: Annotated[int, Field(ge=1, le=1 << 32)]
@@ -106,14 +108,14 @@ class Rows(_Strict):
     inputDigests: bool  # false: the input digests are zeros, since the pixels were not seen  # noqa: N815
 
 
-class WeightsFile(_Strict):
+class WeightsFile(Strict):
     name: Text
     sha256: Hex32
     blake3: Hex32
     size: Count
 
 
-class Encoder(_Strict):
+class Encoder(Strict):
     name: Text
     version: Text
     licence: Text
@@ -121,7 +123,7 @@ class Encoder(_Strict):
     config: Plain  # architecture, pooling, normalisation, quantisation
 
 
-class Source(_Strict):
+class Source(Strict):
     """One scene that the rows were computed from. `evidence`: how its own history was checked, if it was."""
 
     name: Text
@@ -131,28 +133,28 @@ class Source(_Strict):
     evidence: Literal["none"]
 
 
-class Code(_Strict):
+class Code(Strict):
     name: Text
     version: Text
     commit: Text | None
     lock: Hex32  # SHA-256 of the JCS of {distribution: version} of what was installed
 
 
-class Asset(_Strict):
+class Asset(Strict):
     sha256: Hex32
     size: Count
     type: Text
     roles: Annotated[list[Text], Field(min_length=1, max_length=16)]
 
 
-class ProjectedRows(_Strict):
+class ProjectedRows(Strict):
     count: Count
     root: Hex32
     dtype: Text
     dimension: Count
 
 
-class Projection(_Strict):
+class Projection(Strict):
     """What is signed of the STAC Item itself (projection.py)."""
 
     id: Identifier
@@ -173,7 +175,9 @@ class Projection(_Strict):
         return self
 
 
-class _Event(_Strict):
+class Event(Strict):
+    """What every event of an item says. prev: SHA-256 of the payload before it, null for the CREATE."""
+
     item: ItemPath
     seq: Annotated[int, Field(ge=0, le=1 << 31)]
     prev: Hex32 | None
@@ -182,7 +186,7 @@ class _Event(_Strict):
     reason: Text | None
 
 
-class Create(_Event):
+class Create(Event):
     """The first event of an item: what was made from what, by which encoder and code."""
 
     event: Literal["CREATE"]
@@ -219,7 +223,7 @@ class Create(_Event):
         return self
 
 
-class Statement(_Strict):
+class Statement(Strict):
     type: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
     subject: Annotated[list[Subject], Field(min_length=2, max_length=64)]
     predicateType: Literal["urn:eocat:event:v1"]  # noqa: N815

@@ -19,8 +19,9 @@ Struct = dict[tuple[int, int], Any]
 class Reader:
     """A cursor over `data`; Malformed wherever it ends early or a number does not fit its type."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, what: str) -> None:
         self.data = data
+        self.what = what  # names the data in an error
         self.position = 0
 
     def struct(self, depth: int = 0) -> Struct:
@@ -31,14 +32,14 @@ class Reader:
             delta, kind = head >> 4, head & 15
             field = field + delta if delta else self._integer(I16)
             if field in seen:
-                raise Malformed("Thrift struct has a field twice")
+                raise Malformed(f"{self.what} has a field twice")
             seen.add(field)
             fields[field, kind] = kind == 1 if kind in _BOOLEANS else self._value(kind, depth)
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
         if depth > _MAX_DEPTH:
-            raise Malformed("Thrift value is nested too deep")
+            raise Malformed(f"{self.what} is nested too deep")
         match kind:
             case 4 | 5 | 6:
                 return self._integer(kind)
@@ -52,7 +53,7 @@ class Reader:
                 return self._list(depth)
             case 12:
                 return self.struct(depth + 1)
-        raise Malformed(f"Thrift value has the type {kind}")
+        raise Malformed(f"{self.what} has a value of Thrift type {kind}")
 
     def _list(self, depth: int) -> list[Any]:
         head = self._byte()
@@ -60,13 +61,13 @@ class Reader:
         if count == 15:
             count = self._varint()
         if count > len(self.data) - self.position:  # an element has at least a byte
-            raise Malformed("Thrift list is longer than its data")
+            raise Malformed(f"{self.what} has a list that is longer than its data")
         return [self._byte() if kind in _BOOLEANS else self._value(kind, depth + 1) for _ in range(count)]
 
     def _integer(self, kind: int) -> int:
         value = self._varint()
         if value >> _WIDTH[kind]:
-            raise Malformed(f"Thrift number does not fit {_WIDTH[kind]} bits")
+            raise Malformed(f"{self.what} has a number beyond {_WIDTH[kind]} bits")
         return value >> 1 ^ -(value & 1)  # zigzag
 
     def _varint(self) -> int:
@@ -76,11 +77,11 @@ class Reader:
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-        raise Malformed("Thrift number does not end")
+        raise Malformed(f"{self.what} has a number that does not end")
 
     def _bytes(self, count: int) -> bytes:
         if count > len(self.data) - self.position:
-            raise Malformed("Thrift data ends early")
+            raise Malformed(f"{self.what} ends early")
         self.position += count
         return self.data[self.position - count : self.position]
 

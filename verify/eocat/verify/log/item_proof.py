@@ -1,0 +1,162 @@
+"""The log proof of an item, `eocat-logproof/v1`: its events are in the log, and none is held back.
+
+    1 every event's entry leads to the root of the checkpoint, each after the one before
+    2 the checkpoint's last entry is a head map
+    3 the map holds the item's collection, the collection the item
+    4 the item's head there is the last event that was shown
+
+A pure function of bytes: whether the checkpoint itself is to be believed (log key, witnesses, age) is for
+`quorum.py`, whether the events are a history for `eocat.verify.history`. docs/format.md, section 10.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .. import canonical
+from ..errors import Malformed
+from ..history import Status
+from ..merkle import MAX_SIZE, leaf_hash, root_from_path
+from ..report import Outcome
+from ..statement import Hex32, Strict, validated
+from .checkpoint import Checkpoint
+from .entry import Entry, format_entry
+from .heads import CollectionHeads, Head, Heads, Included, check_included, format_heads
+
+LOG_PROOF_FORMAT = "eocat-logproof/v1"
+LOG_PROOF_FILE = "log-proof.json"  # its name in a folder or bundle
+MAX_ITEM_PROOF_BYTES = 4 << 20  # 1024 events of 40 hashes each
+
+Index = Annotated[int, Field(ge=0, lt=MAX_SIZE)]
+Hashes = Annotated[list[Hex32], Field(max_length=64)]
+
+
+class _Placed(Strict):
+    index: Index
+    path: Hashes
+
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        return tuple(bytes.fromhex(node) for node in self.path)
+
+
+class LoggedEvent(_Placed):
+    """Where the log holds an event; which one is known from its place in the list."""
+
+
+class MapRoot(Strict):
+    count: Index
+    root: Hex32
+
+
+class MappedCollection(_Placed):
+    items: Index
+    root: Hex32
+
+
+class MappedItem(_Placed):
+    seq: Annotated[int, Field(ge=0, le=1 << 31)]
+    status: Literal["active", "superseded", "obsolete", "withdrawn"]
+    payload: Hex32
+
+
+class HeadProof(_Placed):
+    """The head map at `index`, the checkpoint's last entry, down to the item."""
+
+    collections: MapRoot
+    collection: MappedCollection
+    item: MappedItem
+
+
+class ItemProof(Strict):
+    type: Literal["eocat-logproof/v1"]
+    checkpoint: Annotated[str, Field(min_length=1, max_length=1 << 16)]  # signed note with its cosignatures
+    events: Annotated[list[LoggedEvent], Field(min_length=1, max_length=1024)]
+    heads: HeadProof
+
+
+class LogProofFailed(Exception):
+    """Why a log proof does not hold; outcome: LOG_VIOLATION, or HISTORY_BROKEN where events are held back."""
+
+    def __init__(self, reason: str, outcome: Outcome = Outcome.LOG_VIOLATION) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+def parse_item_proof(data: bytes) -> ItemProof:
+    """The document in JSON bytes; Malformed names the first field that is wrong."""
+    value = canonical.parse(data, what="log proof", limit_bytes=MAX_ITEM_PROOF_BYTES)
+    return validated(ItemProof, value, what="log proof")
+
+
+def format_item_proof(proof: ItemProof) -> bytes:
+    """Canonical JSON bytes."""
+    return canonical.encode(proof.model_dump())
+
+
+def check_log_proof(
+    proof: ItemProof, events: Sequence[Entry], status: Status, checkpoint: Checkpoint
+) -> LoggedEvent:
+    """Where the last event stands in the log; LogProofFailed says which of the four steps fails.
+
+    events: what the item's envelopes say (`entry_of`), in order of seq. status: of the replayed history.
+    checkpoint: of `proof.checkpoint`, which the caller has judged.
+    """
+    try:
+        _check_events(proof, events, checkpoint)  # 1
+        _check_map(proof, events[-1], checkpoint)  # 2, 3
+    except Malformed as error:  # a path of another shape than its tree's
+        raise LogProofFailed(str(error)) from None
+    _check_head(proof.heads.item, events[-1], status)  # 4
+    return proof.events[-1]
+
+
+def _check_events(proof: ItemProof, events: Sequence[Entry], checkpoint: Checkpoint) -> None:
+    if len(proof.events) != len(events):
+        raise LogProofFailed(f"the log proof is about {len(proof.events)} events, the item has {len(events)}")
+    last = -1
+    for placed, event in zip(proof.events, events, strict=True):
+        what = f"{event.event} {event.seq} of {event.path}"
+        if placed.index <= last:
+            raise LogProofFailed(f"{what} stands at {placed.index} of the log, before the event it follows")
+        _check_entry(what, format_entry(event), placed, checkpoint)
+        last = placed.index
+
+
+def _check_map(proof: ItemProof, event: Entry, checkpoint: Checkpoint) -> None:
+    heads = proof.heads
+    if heads.index != checkpoint.size - 1:
+        raise LogProofFailed(
+            f"the head map shown is entry {heads.index}, the newest is {checkpoint.size - 1}: it is stale"
+        )
+    top = Heads(heads.collections.count, heads.collections.root)
+    _check_entry("the head map", format_heads(top), heads, checkpoint)
+    collection = CollectionHeads(event.collection, heads.collection.items, heads.collection.root)
+    item = Head(event.item, heads.item.seq, heads.item.status, heads.item.payload)
+    check_included(
+        Included(collection, heads.collection.index, heads.collection.nodes), top.collections, top.root
+    )
+    check_included(Included(item, heads.item.index, heads.item.nodes), collection.items, collection.root)
+
+
+def _check_head(head: MappedItem, event: Entry, status: Status) -> None:
+    if head.seq > event.seq:
+        raise LogProofFailed(
+            f"the log knows event {head.seq} of {event.path} ({head.status}), shown are up to {event.seq}",
+            Outcome.HISTORY_BROKEN,
+        )
+    if (head.seq, head.payload) != (event.seq, event.payload):
+        raise LogProofFailed(f"the head map has another event {head.seq} of {event.path} than what is shown")
+    if head.status != status.value:
+        raise LogProofFailed(
+            f"the head map says that {event.path} is {head.status}, its events make it {status.value}"
+        )
+
+
+def _check_entry(what: str, entry: bytes, placed: _Placed, checkpoint: Checkpoint) -> None:
+    found = root_from_path(leaf_hash(entry), placed.index, checkpoint.size, placed.nodes)
+    if found != checkpoint.root:
+        raise LogProofFailed(
+            f"{what} at {placed.index} of {checkpoint.size} does not lead to the checkpoint's root"
+        )

@@ -1,4 +1,4 @@
-"""The commands of the producer room: `eocat keys` and `eocat produce`."""
+"""The commands of the producer room: `eocat keys`, `eocat produce`, and `eocat root` from root_cli.py."""
 
 # Heavy imports (torch, rasterio, pyarrow) stand inside the commands, so that `--help` is quick.
 
@@ -12,6 +12,8 @@ import typer
 from eocat.verify.errors import ConfigError, InputError
 from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
 
+from .root_cli import app as root_app
+
 if TYPE_CHECKING:
     from .produce import Produced
     from .run import Run
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make signed shards of embeddings.")
 keys_app = typer.Typer(no_args_is_help=True, help="Signing keys, in the keys folder of the home folder.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(root_app, name="root")
 
 Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
 
@@ -31,16 +34,24 @@ def keys_new(
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Leave the key file unencrypted.")
     ] = False,
+    ml_dsa: Annotated[
+        bool, typer.Option("--ml-dsa", help="With an ML-DSA-44 partner, which signs whatever the key signs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make an Ed25519 key. The passphrase comes from EOCAT_KEY_PASSPHRASE or is asked for."""
     from .signer import new_key, public_key_path
 
-    key = new_key(name, None if no_passphrase else _passphrase(name, new=True))
+    key = new_key(name, None if no_passphrase else _passphrase(name, new=True), ml_dsa=ml_dsa)
     if as_json:
-        answer_json({"name": name, "keyId": key.public.key_id, "public": str(public_key_path(name))})
+        partner = {"partnerKeyId": key.partner.key_id} if key.partner else {}
+        answer_json(
+            {"name": name, "keyId": key.public.key_id, "public": str(public_key_path(name))} | partner
+        )
         return
     answer(f"key {name}, id {key.public.key_id}")
+    if key.partner:
+        answer(f"ML-DSA-44 partner, id {key.partner.key_id}")
     answer(f"public key: {public_key_path(name)}")
     note("hint: 'eocat trust init KEY.pub --collection ID' makes a policy that trusts it")
 
@@ -61,18 +72,22 @@ def keys_list(as_json: Json = False) -> None:
 @keys_app.command("show")
 def keys_show(name: str, as_json: Json = False) -> None:
     """A key's public part and its id. The private key is not opened."""
-    from eocat.verify.keys import parse_key
+    from eocat.verify.keys import format_key
+    from eocat.verify.trust_cli import read_public_key
 
     from .signer import public_key_path
 
     path = public_key_path(name)
     if not path.is_file():
         raise ConfigError(f"there is no key {name} in {path.parent}", hint=f"eocat keys new {name}")
-    text = path.read_text("utf-8").split(" ")[0]
+    _, key, partner = read_public_key(str(path))
     if as_json:
-        answer_json({"name": name, "keyId": parse_key(text).key_id, "key": text})
-    else:
-        answer(f"{text} {name}\nkey id {parse_key(text).key_id}")
+        second = {"partner": format_key(partner), "partnerKeyId": partner.key_id} if partner else {}
+        answer_json({"name": name, "keyId": key.key_id, "key": format_key(key)} | second)
+        return
+    for half in (key, partner):
+        if half:
+            answer(f"{format_key(half)} {name}\nkey id {half.key_id}")
 
 
 @app.command()

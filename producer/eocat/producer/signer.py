@@ -1,15 +1,17 @@
 """Private keys: the one module of this room that touches them (the other is the catalogue's log).
 
 A key file is PKCS#8 PEM, encrypted unless asked otherwise, mode 0600. Beside it stands `NAME.pub`, one line
-`ed25519:<base64> <name>`, which is what a verifier's policy takes.
+`ed25519:<base64> <name>`, which is what a verifier's policy takes. A key may have an ML-DSA-44 partner, which
+signs whatever it signs: `NAME.ml-dsa-44.pem`, and a second line `ml-dsa-44:<base64> <name>`.
 """
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -21,9 +23,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from eocat.verify.dsse import PAYLOAD_TYPE, Envelope, Signature, pae
 from eocat.verify.errors import ConfigError
+from eocat.verify.events import AnyStatement, format_event
 from eocat.verify.home import home
-from eocat.verify.keys import PublicKey, format_key
-from eocat.verify.statement import Statement, format_statement
+from eocat.verify.keys import PublicKey, format_key, no_ml_dsa
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 
 class Signer(Protocol):
@@ -35,68 +40,121 @@ class Signer(Protocol):
     @property
     def public(self) -> PublicKey: ...
 
-    def sign(self, message: bytes) -> bytes: ...
+    @property
+    def partner(self) -> PublicKey | None:
+        """The ML-DSA-44 key of the same identity, if it has one."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature of `public`."""
+        ...
+
+    def sign_as_partner(self, message: bytes) -> bytes:
+        """The signature of `partner`; called only if there is one."""
+        ...
 
 
 class KeyFile:
-    """A signer with an Ed25519 private key, as key files hold it."""
+    """A signer with an Ed25519 private key, and perhaps an ML-DSA-44 one, as key files hold them."""
 
-    def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+    def __init__(self, name: str, key: Ed25519PrivateKey, partner: "MLDSA44PrivateKey | None" = None) -> None:
         self.name = name
         self._key = key
+        self._partner = partner
         self.public = PublicKey(key.public_key().public_bytes_raw())
+        self.partner = PublicKey(partner.public_key().public_bytes_raw(), "ml-dsa-44") if partner else None
 
     @classmethod
-    def generate(cls, name: str) -> "KeyFile":
-        """A fresh key, in memory only."""
-        return cls(name, Ed25519PrivateKey.generate())
+    def generate(cls, name: str, *, ml_dsa: bool = False) -> "KeyFile":
+        """A fresh key, in memory only; with a partner if `ml_dsa`, MissingExtra if the library has none."""
+        return cls(name, Ed25519PrivateKey.generate(), _generate_ml_dsa() if ml_dsa else None)
 
     def sign(self, message: bytes) -> bytes:
         return self._key.sign(message)
 
+    def sign_as_partner(self, message: bytes) -> bytes:
+        if self._partner is None:
+            raise ConfigError(
+                f"key {self.name} has no ML-DSA-44 partner", hint="eocat keys new NAME --ml-dsa"
+            )
+        return self._partner.sign(message)
 
-def sign_statement(statement: Statement, signer: Signer) -> Envelope:
-    """The envelope of `statement`, signed by `signer`."""
-    payload = format_statement(statement)
-    signature = Signature(signer.public.key_id, signer.sign(pae(PAYLOAD_TYPE, payload)))
-    return Envelope(payload, PAYLOAD_TYPE, (signature,))
+
+def sign_statement(statement: AnyStatement, signer: Signer) -> Envelope:
+    """The envelope of `statement`, signed by `signer`, and by its partner if it has one."""
+    return sign_payload(format_event(statement), signer, PAYLOAD_TYPE)
+
+
+def sign_payload(payload: bytes, signer: Signer, payload_type: str) -> Envelope:
+    """The envelope of a payload of any type."""
+    message = pae(payload_type, payload)
+    signatures = [Signature(signer.public.key_id, signer.sign(message))]
+    if signer.partner:
+        signatures.append(Signature(signer.partner.key_id, signer.sign_as_partner(message)))
+    return Envelope(payload, payload_type, tuple(signatures))
 
 
 def keys_folder() -> Path:
     return home() / "keys"
 
 
-def new_key(name: str, passphrase: bytes | None) -> KeyFile:
+def new_key(name: str, passphrase: bytes | None, *, ml_dsa: bool = False) -> KeyFile:
     """A fresh key in the keys folder, encrypted unless `passphrase` is None. None is ever replaced."""
     private, public = _paths(name)
-    signer = KeyFile.generate(name)
+    signer = KeyFile.generate(name, ml_dsa=ml_dsa)
     protection: KeySerializationEncryption = (
         BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     )
-    pem = signer._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+    pems = {private: signer._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)}
+    if signer._partner:
+        pem = signer._partner.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+        pems = {
+            _partner_path(private): pem,
+            **pems,
+        }  # first, so that a key is never there without its partner
     try:
         private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(pem)
-        public.write_text(f"{format_key(signer.public)} {name}\n", "utf-8")
-    except FileExistsError:
-        raise ConfigError(f"key {name} exists already: {private}", hint="choose another name") from None
+        for path, pem in pems.items():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+                stream.write(pem)
+        halves = [half for half in (signer.public, signer.partner) if half]
+        public.write_text("".join(f"{format_key(half)} {name}\n" for half in halves), "utf-8")
+    except FileExistsError as error:
+        raise ConfigError(
+            f"key {name} exists already: {error.filename}", hint="choose another name"
+        ) from None
     except OSError as error:
         raise ConfigError(f"key {name} cannot be written to {private}: {error.strerror}") from None
     return signer
 
 
 def read_key(name: str, passphrase: bytes | None) -> KeyFile:
-    """The key `name` of the keys folder; ConfigError says what is wrong and what to do."""
+    """The key `name` of the keys folder, with its partner; ConfigError says what is wrong and what to do."""
     private, _ = _paths(name)
+    key = _read_private(name, private, passphrase)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"key {name} is no Ed25519 key", hint="eocat keys new makes one")
+    if not _partner_path(private).exists():
+        return KeyFile(name, key)
     try:
-        if private.stat().st_mode & 0o077:
-            raise ConfigError(f"key file {private} can be read by others", hint=f"chmod 600 {private}")
-        key = load_pem_private_key(private.read_bytes(), passphrase)
-    except FileNotFoundError:
+        from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+    except ImportError:
+        raise no_ml_dsa() from None
+    partner = _read_private(name, _partner_path(private), passphrase)
+    if not isinstance(partner, MLDSA44PrivateKey):
         raise ConfigError(
-            f"there is no key {name} in {private.parent}", hint=f"eocat keys new {name}"
-        ) from None
+            f"{_partner_path(private)} is no ML-DSA-44 key", hint="eocat keys new NAME --ml-dsa makes one"
+        )
+    return KeyFile(name, key, partner)
+
+
+def _read_private(name: str, path: Path, passphrase: bytes | None) -> PrivateKeyTypes:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"key file {path} can be read by others", hint=f"chmod 600 {path}")
+        return load_pem_private_key(path.read_bytes(), passphrase)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no key {name} in {path.parent}", hint=f"eocat keys new {name}") from None
     except OSError as error:
         raise ConfigError(f"key {name} cannot be read: {error.strerror}") from None
     except TypeError:
@@ -108,9 +166,15 @@ def read_key(name: str, passphrase: bytes | None) -> KeyFile:
         raise ConfigError(
             f"key {name} cannot be decrypted or is no PKCS#8 key", hint="check the passphrase"
         ) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"key {name} is no Ed25519 key", hint="eocat keys new makes one")
-    return KeyFile(name, key)
+
+
+def _generate_ml_dsa() -> "MLDSA44PrivateKey":
+    try:
+        from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+
+        return MLDSA44PrivateKey.generate()
+    except (ImportError, UnsupportedAlgorithm):
+        raise no_ml_dsa() from None
 
 
 def is_encrypted(name: str) -> bool:
@@ -121,11 +185,15 @@ def is_encrypted(name: str) -> bool:
 
 def key_names() -> list[str]:
     """Names of the keys in the keys folder, sorted."""
-    return sorted(path.stem for path in keys_folder().glob("*.pem"))
+    return sorted(path.stem for path in keys_folder().glob("*.pem") if "." not in path.stem)
 
 
 def public_key_path(name: str) -> Path:
     return _paths(name)[1]
+
+
+def _partner_path(private: Path) -> Path:
+    return private.with_suffix(".ml-dsa-44.pem")
 
 
 def _paths(name: str) -> tuple[Path, Path]:

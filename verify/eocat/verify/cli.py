@@ -1,4 +1,4 @@
-"""The commands of the verify room: `eocat verify` and `eocat trust`."""
+"""The commands of the verify room: `eocat verify`, and `eocat trust` from trust_cli.py."""
 
 # Heavy imports (cryptography, pyarrow, pydantic) stand inside the commands, so that `--help` is quick.
 
@@ -11,26 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .errors import ConfigError, Malformed, Unavailable, UsageError
-from .home import home, policy_path
+from .errors import Malformed, Unavailable
 from .terminal import answer, answer_json, note
+from .trust_cli import Json, Trust
+from .trust_cli import app as trust_app
 
 if TYPE_CHECKING:
     from .evidence import Evidence
-    from .keys import PublicKey
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Check what a catalogue says, trusting nobody."
 )
-trust_app = typer.Typer(no_args_is_help=True, help="The keys that you trust, and for what.")
 app.add_typer(trust_app, name="trust")
 
 DEFAULT_API = "http://127.0.0.1:8765"
-
-Trust = Annotated[
-    Path | None, typer.Option("--trust", help="Trust policy (default: trust/policy.json of the home folder).")
-]
-Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
 
 
 @app.command()
@@ -54,11 +48,11 @@ def verify(
     """Check items, shards or hits against their signed history. Exit 0 only if every one is VERIFIED."""
     from .check import check
     from .hit import check_hit
-    from .policy import read_policy
     from .report import PRECEDENCE, Outcome, Report, Step
+    from .trust_store import load_policy
 
     now = datetime.now(UTC)
-    policy = read_policy(trust or policy_path())
+    policy = load_policy(trust, now)
     reports = []
     for target in targets:
         try:
@@ -113,73 +107,3 @@ def _gathered(target: str, api: str) -> Iterator["Evidence | bytes"]:
         )
     with TemporaryDirectory(prefix="eocat-verify-") as folder:
         yield fetch_item(url, Path(folder))
-
-
-@trust_app.command("init")
-def trust_init(
-    keys: Annotated[
-        list[str], typer.Argument(metavar="KEY…", help="Names of own keys, or KEY.pub files of others.")
-    ],
-    collection: Annotated[
-        list[str], typer.Option("--collection", help="Collections they may sign for ('*': any). Repeatable.")
-    ],
-    days: Annotated[
-        int, typer.Option(min=1, max=3660, help="How long the policy and its keys are valid.")
-    ] = 365,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Where to write (default: trust/policy.json of the home folder)."),
-    ] = None,
-) -> None:
-    """Write a policy that trusts these keys as producers. Compare each key id with its owner first."""
-    from .policy import draft_policy
-
-    target = out or policy_path()
-    if target.exists():
-        raise ConfigError(f"{target} exists already", hint="remove it first, or write elsewhere with --out")
-    trusted = dict(_read_public_key(name) for name in keys)
-    data = draft_policy(trusted, collection, datetime.now(UTC).replace(microsecond=0), days)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    except OSError as error:
-        raise ConfigError(f"{target} cannot be written: {error.strerror}") from None
-    for name, key in trusted.items():
-        note(f"trusting {name}: key id {key.key_id}")
-    answer(str(target))
-
-
-@trust_app.command("show")
-def trust_show(trust: Trust = None, as_json: Json = False) -> None:
-    """Show the policy in force: keys, roles, collections, validity."""
-    from .policy import read_policy
-
-    policy = read_policy(trust or policy_path())
-    if as_json:
-        answer_json(policy.model_dump())
-        return
-    answer(f"policy {trust or policy_path()}, version {policy.version}, expires {policy.expires}")
-    for key in policy.keys:
-        answer(
-            f" {key.name}  {'/'.join(key.roles)} for {', '.join(key.collections)}  "
-            f"{key.notBefore} to {key.notAfter}  {key.public.key_id}"
-        )
-
-
-def _read_public_key(name: str) -> "tuple[str, PublicKey]":
-    """(name, key) of a `.pub` file, or of a key in the home folder by its name."""
-    from .keys import parse_key
-
-    path = Path(name)
-    if not path.is_file() and path.name == name:
-        path = home() / "keys" / f"{name}.pub"
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"public key {path} cannot be read: {error}", hint="eocat keys new makes one"
-        ) from None
-    key, _, owner = text.removesuffix("\n").partition(" ")
-    if not owner or "\n" in owner:
-        raise UsageError(f"public key {path} is not one line 'ed25519:<base64> <name>'")
-    return owner, parse_key(key)

@@ -13,5 +13,9 @@ def home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "eocat"
 
 
+def trust_folder() -> Path:
+    return home() / "trust"
+
+
 def policy_path() -> Path:
-    return home() / "trust" / "policy.json"
+    return trust_folder() / "policy.json"

@@ -1,11 +1,12 @@
 """The trust policy: which keys may sign what, for which collections, and when (docs/format.md, section 6).
 
-It is given by the user (`--trust`, or `trust/policy.json` under the home folder) and comes from nowhere
-else: not from the item, the API or the current folder. There is no trust on first use.
+It is given by the user (`--trust`, or the folder `trust` under the home folder) and comes from nowhere
+else: not from the item, the API or the current folder. There is no trust on first use. The user's own file is
+unsigned; a policy that others keep is signed under a root that the user has pinned (root.py, trust_store.py).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,51 +16,82 @@ from pydantic import Field, model_validator
 from . import canonical
 from .errors import ConfigError, Malformed
 from .keys import PublicKey, format_key, parse_key
-from .statement import Identifier, Text, Time, _Strict, format_time, parse_time, validated
+from .log.quorum import parse_log_policy
+from .statement import Identifier, Strict, Text, Time, format_time, parse_time, validated
 
 Role = Literal["producer", "registrar", "curator", "mirror"]
 ANY_COLLECTION = "*"
 
 
-class TrustedKey(_Strict):
-    """One key, what it may do and from when to when (`[notBefore, notAfter)`)."""
+class TrustedKey(Strict):
+    """One identity: its key, what it may do and from when to when (`[notBefore, notAfter)`).
+
+    partner: an ML-DSA-44 key of the same identity; where there is one, both must have signed.
+    """
 
     name: Text
     key: Text  # ed25519:<base64>
+    partner: Annotated[str, Field(max_length=2048)] | None = None  # ml-dsa-44:<base64>
     roles: Annotated[list[Role], Field(min_length=1)]
     collections: Annotated[list[Identifier | Literal["*"]], Field(min_length=1)]
     notBefore: Time  # noqa: N815
     notAfter: Time  # noqa: N815
+    retiredAt: Time | None = None  # the key was put away, in good order  # noqa: N815
     compromisedSince: Time | None  # noqa: N815
 
     @property
     def public(self) -> PublicKey:
         return parse_key(self.key)
 
+    @property
+    def public_keys(self) -> tuple[PublicKey, ...]:
+        """The keys that must all have signed, Ed25519 first."""
+        return (self.public, parse_key(self.partner)) if self.partner else (self.public,)
+
     def may(self, role: str, collection: str) -> bool:
         return role in self.roles and (ANY_COLLECTION in self.collections or collection in self.collections)
 
     def valid_at(self, moment: datetime) -> bool:
         """Whether the key may have signed at `moment`, a time that the signer did not choose."""
-        if self.compromisedSince is not None and moment >= parse_time(self.compromisedSince):
-            return False
-        return parse_time(self.notBefore) <= moment < parse_time(self.notAfter)
+        ends = (self.notAfter, self.retiredAt, self.compromisedSince)
+        end = min(parse_time(end) for end in ends if end is not None)
+        return parse_time(self.notBefore) <= moment < end
 
 
-class Policy(_Strict):
+class LogTrust(Strict):
+    """Which log must hold an item, under which witnesses, and how old its newest checkpoint may be."""
+
+    policy: Annotated[str, Field(min_length=1, max_length=1 << 16)]  # C2SP tlog-policy text
+    maxAgeHours: Annotated[int, Field(ge=1, le=24 * 366)]  # noqa: N815
+
+    @model_validator(mode="after")
+    def _policy_is_usable(self) -> Self:
+        try:
+            parse_log_policy(self.policy.encode())
+        except Malformed as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class Policy(Strict):
     type: Literal["eocat-policy/v1"]
     version: Annotated[int, Field(ge=1, le=1 << 31)]
     expires: Time
     keys: Annotated[list[TrustedKey], Field(max_length=1024)]
     thresholds: dict[Role, Annotated[int, Field(ge=1, le=16)]]
+    log: LogTrust | None = None
 
     @model_validator(mode="after")
     def _keys_are_usable(self) -> Self:
         """Refuse bad keys, one key under two names, and thresholds that no set of keys could meet."""
         try:
-            ids = [entry.public.key_id for entry in self.keys]
+            keys = [key for entry in self.keys for key in entry.public_keys]
         except Malformed as error:
             raise ValueError(str(error)) from None
+        for entry in self.keys:
+            if [key.algorithm for key in entry.public_keys] not in (["ed25519"], ["ed25519", "ml-dsa-44"]):
+                raise ValueError(f"entry {entry.name[:40]!r} has not an ed25519 key and an ml-dsa-44 partner")
+        ids = [key.key_id for key in keys]
         if len(set(ids)) != len(ids):
             raise ValueError("one public key stands twice")
         for role, threshold in self.thresholds.items():
@@ -69,25 +101,34 @@ class Policy(_Strict):
 
     @property
     def public_keys(self) -> dict[str, PublicKey]:
-        """Derived key id → key."""
-        return {entry.public.key_id: entry.public for entry in self.keys}
+        """Derived key id → key, partners among them."""
+        return {key.key_id: key for entry in self.keys for key in entry.public_keys}
 
-    def entry(self, key_id: str) -> TrustedKey:
-        return next(entry for entry in self.keys if entry.public.key_id == key_id)
+    def signers(self, key_ids: Collection[str]) -> list[TrustedKey]:
+        """The entries whose every key is among `key_ids`: a signature without its partner's is none."""
+        return [entry for entry in self.keys if all(key.key_id in key_ids for key in entry.public_keys)]
 
     def threshold(self, role: Role) -> int:
         return self.thresholds.get(role, 1)
 
 
 def draft_policy(
-    keys: Mapping[str, PublicKey], collections: Sequence[str], start: datetime, days: int
+    keys: Mapping[str, PublicKey],
+    collections: Sequence[str],
+    start: datetime,
+    days: int,
+    partners: Mapping[str, PublicKey] | None = None,
 ) -> bytes:
-    """A policy file that trusts `keys` (name → key) as producers of `collections` for `days` from `start`."""
+    """A policy file that trusts `keys` (name → key) as producers of `collections` for `days` from `start`.
+
+    partners: name → ML-DSA-44 key, for the names whose second signature is required.
+    """
     end = format_time(start + timedelta(days=days))
     entries = [
         {
             "name": name,
             "key": format_key(key),
+            **({"partner": format_key(partners[name])} if partners and name in partners else {}),
             "roles": ["producer"],
             "collections": sorted(set(collections)),
             "notBefore": format_time(start),

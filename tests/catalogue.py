@@ -1,10 +1,13 @@
 """A catalogue for a test module: its own migrated database on the session's server, and the service."""
 
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -15,8 +18,13 @@ from eocat.catalog.service import create_app
 
 @contextmanager
 def new_database(embedded: Database) -> Iterator[Database]:
-    """An own database, migrated, dropped at the end."""
-    own = embedded.named(f"t_{uuid.uuid4().hex[:12]}")
+    """An own database, migrated, with a home of its own for keys and log; both are gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="eocat-") as home:
+        own = replace(embedded.named(f"t_{uuid.uuid4().hex[:12]}"), home=Path(home))
+        yield from _made(embedded, own)
+
+
+def _made(embedded: Database, own: Database) -> Iterator[Database]:
     with embedded.named("postgres").connect(autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{own.name}"')
         try:

@@ -175,7 +175,7 @@ def test_one_bad_shard_does_not_stop_the_others(
     )
     assert [a.status for a in admissions] == ["registered", "refused", "registered"]
     assert seen[-1] == (3, 3)
-    assert counts(catalogue) == {"collection": 1, "shard": 2, "chip": 20, "event": 2, "item": 2}
+    assert counts(catalogue) == {"collection": 1, "shard": 2, "chip": 20, "event": 4, "item": 2}
 
 
 def test_nothing_is_overwritten(catalogue: Database, tmp_path: Path, signer: KeyFile, policy: Policy) -> None:
@@ -205,7 +205,7 @@ def test_an_item_of_someone_elses_is_not_overwritten(
         connection.execute("SELECT pgstac.create_item(%s)", [json.dumps(other)])
     refused = admit_one(catalogue, write_shard(tmp_path, "demo", "b", signer=signer, count=5), policy)
     assert (refused.status, refused.exit_code) == ("refused", 3)
-    assert counts(catalogue) == {"collection": 1, "shard": 1, "chip": 5, "event": 1, "item": 2}
+    assert counts(catalogue) == {"collection": 1, "shard": 1, "chip": 5, "event": 2, "item": 2}
 
 
 def test_a_collection_keeps_one_embedding_space(
@@ -257,8 +257,8 @@ from pathlib import Path
 from eocat.catalog.admission import register
 from eocat.catalog.database import Database
 from eocat.verify.policy import read_policy
-owner, policy, *folders = sys.argv[1:]
-database, trusted = Database(owner, owner, None), read_policy(Path(policy))
+owner, home, policy, *folders = sys.argv[1:]
+database, trusted = Database(owner, owner, None, Path(home)), read_policy(Path(policy))
 for admission in register(database, [Path(folder) for folder in folders], trusted):
     print(admission.status, admission.reason)
 """
@@ -267,7 +267,15 @@ for admission in register(database, [Path(folder) for folder in folders], truste
 def start_loader(database: Database, policy: Policy, path: Path, *folders: Path) -> subprocess.Popen[str]:
     """A process of its own that registers `folders`."""
     path.write_bytes(encode(policy.model_dump()))
-    arguments = [sys.executable, "-c", LOADER, database.owner, str(path), *map(str, folders)]
+    arguments = [
+        sys.executable,
+        "-c",
+        LOADER,
+        database.owner,
+        str(database.home),
+        str(path),
+        *map(str, folders),
+    ]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
@@ -291,7 +299,7 @@ def test_a_killed_loader_leaves_all_or_nothing(
         "already registered",
         "registered",
     ]
-    assert counts(catalogue) == {"collection": 1, "shard": 2, "chip": 30, "event": 2, "item": 2}
+    assert counts(catalogue) == {"collection": 1, "shard": 2, "chip": 30, "event": 4, "item": 2}
 
 
 def test_loaders_side_by_side_lose_nothing(
@@ -307,7 +315,7 @@ def test_loaders_side_by_side_lose_nothing(
     said = [loader.communicate(timeout=120)[0] for loader in loaders]
     assert [loader.returncode for loader in loaders] == [0, 0, 0], said
     assert "refused" not in "".join(said)
-    assert counts(catalogue) == {"collection": 2, "shard": 6, "chip": 60, "event": 6, "item": 6}
+    assert counts(catalogue) == {"collection": 2, "shard": 6, "chip": 60, "event": 12, "item": 6}
 
 
 def test_extent_and_queryables_follow_the_items(
@@ -428,4 +436,4 @@ def test_a_lost_database_is_said_in_one_sentence(tmp_path: Path, signer: KeyFile
     write_shard(tmp_path, "demo", "s", signer=signer, count=5)
     nowhere = f"host={tmp_path} dbname=nothing connect_timeout=2"
     with pytest.raises(Unavailable, match="does not answer"):
-        register(Database(nowhere, nowhere, None), [tmp_path], policy)
+        register(Database(nowhere, nowhere, None, tmp_path / "home"), [tmp_path], policy)

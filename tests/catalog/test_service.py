@@ -165,8 +165,9 @@ def test_no_route_writes(site: Site) -> None:
     assert all(set(methods) <= {"get", "post"} for methods in paths.values())
     for path in paths:
         place = path.format(
-            collection_id="demo", item_id="s1", collection="demo", item="s1", row=0, key="thumbnail"
-        )
+            collection_id="demo", item_id="s1", collection="demo", item="s1", row=0, key="thumbnail",
+            path="0/000.p/6", digest="0" * 64,
+        )  # fmt: skip
         for method in ("PUT", "PATCH", "DELETE"):
             assert requests.request(method, site.url + place, json={}, timeout=30).status_code == 405, place
 
@@ -259,10 +260,15 @@ def test_a_row_s_proof_has_an_address_and_a_tag(site: Site) -> None:
 def test_the_history_holds_the_envelopes_as_they_were_signed(site: Site) -> None:
     history = site.get("collections/demo/items/s1/history").json()
     signed = (site.folders["s1"] / "attestation.jsonl").read_bytes()
-    assert [(event["seq"], event["event"]) for event in history["events"]] == [(0, "CREATE")]
+    assert [(event["seq"], event["event"]) for event in history["events"]] == [
+        (0, "CREATE"),
+        (1, "REGISTER"),
+    ]
     assert history["events"][0]["envelope"] == json.loads(signed)
     assert history["events"][0]["payload_sha256"] == parse_envelope(signed[:-1]).payload_digest
-    assert site.get("collections/demo/items/s1/assets/attestation").content == signed
+    served = site.get("collections/demo/items/s1/assets/attestation").content.splitlines(keepends=True)
+    assert served[0] == signed
+    assert [json.loads(line) for line in served] == [event["envelope"] for event in history["events"]]
     assert site.get("collections/demo/items/absent/history").status_code == 404
 
 

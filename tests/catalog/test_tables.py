@@ -51,7 +51,7 @@ def test_migrations_only_go_forward(filled: Database) -> None:
         "UPDATE eocat.event SET envelope = '\\x00'",
         "UPDATE eocat.event SET recorded_at = now() WHERE false",
         "DELETE FROM eocat.event",
-        "TRUNCATE eocat.event",
+        "TRUNCATE eocat.event CASCADE",  # plain, the queue of the log stands in its way before our trigger
     ],
 )
 def test_the_history_is_append_only_even_for_the_owner(filled: Database, statement: str) -> None:
@@ -79,12 +79,12 @@ def test_rows_survive_a_change_of_partitions(filled: Database) -> None:
 
 def test_a_deleted_item_takes_its_rows_and_leaves_its_history(filled: Database) -> None:
     _call(filled, "SELECT pgstac.delete_item('one', 'demo')")
-    assert counts(filled) == {"collection": 1, "shard": 1, "chip": ROWS, "event": 2, "item": 1}
+    assert counts(filled) == {"collection": 1, "shard": 1, "chip": ROWS, "event": 4, "item": 1}
 
 
 def test_a_deleted_collection_takes_everything_but_the_history(filled: Database) -> None:
     _call(filled, "SELECT pgstac.delete_collection('demo')")
-    assert counts(filled) == {"collection": 0, "shard": 0, "chip": 0, "event": 2, "item": 0}
+    assert counts(filled) == {"collection": 0, "shard": 0, "chip": 0, "event": 4, "item": 0}
 
 
 def test_a_collection_can_come_back_with_another_dimension(filled: Database, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands of the producer room: `eocat keys`, `eocat produce`, and `eocat root` from root_cli.py."""
+"""The commands of the producer: `eocat keys`, `eocat produce`; others in root_cli.py and sequel_cli.py."""
 
 # Heavy imports (torch, rasterio, pyarrow) stand inside the commands, so that `--help` is quick.
 
@@ -13,6 +13,7 @@ from eocat.verify.errors import ConfigError, InputError
 from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
 
 from .root_cli import app as root_app
+from .sequel_cli import app as sequel_app
 
 if TYPE_CHECKING:
     from .produce import Produced
@@ -24,6 +25,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make signed 
 keys_app = typer.Typer(no_args_is_help=True, help="Signing keys, in the keys folder of the home folder.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(root_app, name="root")
+app.add_typer(sequel_app)  # without a name: its commands stand beside produce
 
 Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
 

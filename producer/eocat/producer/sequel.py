@@ -1,8 +1,8 @@
 """What follows a CREATE: the next signed event of an item that a catalogue holds.
 
 The history so far comes from the catalogue, since the registrar signs in it too. It is replayed before
-is signed, and must begin with the CREATE of the folder at hand. The new event is appended to the folder's
-attestation file; `eocat register` brings it to the catalogue, which judges it once more.
+anything is signed, and must begin with the CREATE of the folder at hand. The new event is appended to the
+folder's attestation file; `eocat register` brings it to the catalogue, which judges it once more.
 """
 
 from collections.abc import Sequence

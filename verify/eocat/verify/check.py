@@ -3,14 +3,16 @@
 The steps, each one line of the report (docs/format.md, section 7):
 
     1 signature  envelopes parse; enough authorised keys signed, valid at the time
-    2 history    the first event is this item's CREATE
+    2 history    the events are a history of this item, from its CREATE on; how it ends
     3 item       the Item's projection equals the signed one
     4 bytes      every signed file is there and has its digests
     5 rows       the rows hash to the signed root; the file of row hashes is theirs
+    6 log        the events are in a witnessed log, the last of them is the newest (logged.py)
 
-Level 1 needs 3 to 5, level 2 also 1 and 2. This version goes no higher: log, lineage and recomputation
-are shown as not checked. Bytes are hashed before they are parsed, and a file whose digest is wrong is not
-parsed at all.
+Level 1 needs 3 to 5, level 2 also 1 and 2, level 3 also 6. This version goes no higher: lineage and
+recomputation are shown as not checked. Where witnesses say when they saw the events, that time judges the
+keys, else the verifier's own; registrars and mirrors are judged only where the policy names a log. Bytes are
+hashed before they are parsed, and a file whose digest is wrong is not parsed at all.
 """
 
 from dataclasses import dataclass
@@ -21,18 +23,20 @@ from . import canonical
 from .digest import Digests, digest_file
 from .dsse import PAYLOAD_TYPE, Envelope, parse_envelope
 from .errors import Malformed
+from .events import AnyStatement, parse_event
 from .evidence import Evidence, read_limited
+from .history import ROLES, BrokenHistory, History, Status, replay
+from .logged import check_logged
 from .merkle import build_tiles, tiles_bytes, tree_of
-from .policy import Policy, Role
+from .policy import Policy, Role, TrustedKey
 from .projection import ATTESTATION, differences, project
 from .report import Outcome, Report, Step
 from .shard import Shard
-from .statement import Create, Statement, parse_statement, parse_time
+from .statement import Create, Projection, Statement, parse_time
 
-DEFAULT_LEVEL = 2
+HIT_LEVEL = 2  # a hit carries no log proof
 EMBEDDINGS, ROW_HASHES = "embeddings", "row-hashes"
 NOT_CHECKED = (
-    Step("log", "not checked by this version", checked=False),
     Step("lineage", "not checked by this version", checked=False),
     Step("recompute", "not checked by this version", checked=False),
 )
@@ -43,13 +47,18 @@ def check(
     policy: Policy,
     *,
     now: datetime,
-    require: int = DEFAULT_LEVEL,
+    require: int | None = None,
     rows_only: bool = False,
 ) -> Report:
-    """The report on an item. rows_only: take any encoding of the signed rows, not only the signed file."""
+    """The report on an item.
+
+    require: the level to pass; by default 3 where the policy names a log, else 2. rows_only: take any
+    encoding of the signed rows, not only the signed file.
+    """
+    required = require or (3 if policy.log else 2)
 
     def report(level: int, *steps: Step, statement: Statement | None = None) -> Report:
-        return Report(evidence.target, now, require, level, steps, statement)
+        return Report(evidence.target, now, required, level, steps, statement)
 
     if ATTESTATION in evidence.missing:
         text = f"{ATTESTATION}: {evidence.missing[ATTESTATION]}"
@@ -57,44 +66,97 @@ def check(
     if not evidence.envelopes:
         return report(0, Step("signature", "the item has no attestation", Outcome.UNSIGNED))
     try:
-        trust = check_envelopes(evidence.envelopes, policy, now)
+        trust = check_envelopes(evidence.envelopes, policy, now, evidence.log_proof)
     except Malformed as error:
         return report(0, Step("signature", str(error), Outcome.MALFORMED))
-    item = _check_item(evidence.item, trust.create)
+    except BrokenHistory as error:
+        return report(0, Step("history", str(error), Outcome.HISTORY_BROKEN))
+    item = _check_item(evidence.item, trust.projection)
     files = _check_bytes(evidence, trust.statement, skip=EMBEDDINGS if rows_only else None)
     rows = _check_rows(evidence, files, trust.create)
-    level = _level([item, rows, *files.values()], [trust.signature, trust.history])
-    steps = [_summed_bytes(files), rows, item, trust.signature, trust.history, *NOT_CHECKED]
+    level = _level([item, rows, *files.values()], [trust.signature, trust.history], [trust.log])
+    steps = [_summed_bytes(files), rows, item, trust.signature, trust.history, trust.log, *NOT_CHECKED]
     return report(level, *steps, statement=trust.statement)
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """An attested item: its first statement, and the two steps that say how far its envelopes go."""
+    """An attested item: its first statement, and the three steps that say how far its envelopes go.
+
+    replayed: what its events come to; None where they are broken after the CREATE.
+    """
 
     statement: Statement
     signature: Step
     history: Step
+    log: Step
+    replayed: History | None = None
 
     @property
     def create(self) -> Create:
         return self.statement.predicate
 
+    @property
+    def projection(self) -> Projection:
+        """What the Item must show now."""
+        return self.replayed.projection if self.replayed else self.create.projection
 
-def check_envelopes(envelopes: tuple[bytes, ...], policy: Policy, now: datetime) -> Trust:
-    """Steps 1 and 2; Malformed if an envelope or its statement is not readable at all."""
+
+def check_envelopes(
+    envelopes: tuple[bytes, ...], policy: Policy, now: datetime, log_proof: bytes | None = None
+) -> Trust:
+    """Steps 1, 2 and 6; Malformed if an envelope is not readable, BrokenHistory if the first is no CREATE."""
     parsed = [parse_envelope(data) for data in envelopes]
-    statements = [parse_statement(envelope.payload) for envelope in parsed]
-    create = statements[0].predicate
-    signature = _check_signatures(parsed[0], policy, "producer", create.item.split("/")[0], now)
-    if len(statements) > 1:
-        history = Step("history", "a second CREATE stands in the history", Outcome.HISTORY_BROKEN)
-    else:
-        history = Step("history", f"CREATE 0 of {create.item}, claimed {create.claimedAt}")
-    return Trust(statements[0], signature, history)
+    statements = [parse_event(envelope.payload) for envelope in parsed]
+    create = statements[0]
+    if not isinstance(create, Statement):
+        raise BrokenHistory(f"the first event is {create.predicate.event}, not CREATE")
+    collection = create.predicate.item.split("/")[0]
+    try:
+        replayed = replay([(one.payload_digest, two) for one, two in zip(parsed, statements, strict=True)])
+    except BrokenHistory as error:
+        signature = _check_events(parsed, statements, policy, collection, now)
+        broken = Step("history", str(error), Outcome.HISTORY_BROKEN)
+        return Trust(create, signature, broken, Step("log", "not checked: no history", checked=False))
+    logged = check_logged(log_proof, envelopes, replayed.status, policy.log, now)
+    signature = _check_events(parsed, statements, policy, collection, logged.seen_by or now)
+    return Trust(create, signature, _history_step(statements, replayed), logged.step, replayed)
 
 
-def _check_signatures(
+def _check_events(
+    envelopes: list[Envelope],
+    statements: list[AnyStatement],
+    policy: Policy,
+    collection: str,
+    moment: datetime,
+) -> Step:
+    """Step 1 over the events; the CREATE's text, or what is wrong with one.
+
+    Without a log a REGISTER or COPY need only be in order: it says nothing about the item's content.
+    """
+    steps: list[Step] = []
+    for envelope, statement in zip(envelopes, statements, strict=True):
+        roles = ROLES[statement.predicate.event]
+        if "producer" in roles or policy.log is not None:
+            tried = [check_signatures(envelope, policy, role, collection, moment) for role in roles]
+            steps.append(next((step for step in tried if step.outcome is None), tried[0]))
+    return next((step for step in steps if step.outcome is not None), steps[0])
+
+
+def _history_step(statements: list[AnyStatement], replayed: History) -> Step:
+    text = " → ".join(f"{one.predicate.event} {one.predicate.seq}" for one in statements)
+    text = f"{text} of {replayed.create.item}, {replayed.status.value}"
+    match replayed.status:
+        case Status.WITHDRAWN:
+            return Step("history", f"{text}: {replayed.reason}", Outcome.WITHDRAWN)
+        case Status.SUPERSEDED:
+            return Step("history", f"{text} by {replayed.successor}", Outcome.SUPERSEDED)
+        case Status.OBSOLETE:
+            return Step("history", f"{text}: {replayed.reason}", Outcome.SUPERSEDED)
+    return Step("history", f"{text}, created {replayed.create.claimedAt}")
+
+
+def check_signatures(
     envelope: Envelope, policy: Policy, role: Role, collection: str, moment: datetime
 ) -> Step:
     """Step 1. `moment` judges the keys' validity: without a witnessed time it is the verifier's own now."""
@@ -110,7 +172,7 @@ def _check_signatures(
         return failed(Outcome.MALFORMED, f"payload type {envelope.payload_type[:80]!r} is not {PAYLOAD_TYPE}")
     if moment >= parse_time(policy.expires):
         return failed(Outcome.STALE, f"the trust policy expired at {policy.expires}")
-    authorised = [entry for entry in map(policy.entry, sorted(verdicts)) if entry.may(role, collection)]
+    authorised = [entry for entry in policy.signers(verdicts) if entry.may(role, collection)]
     if len(authorised) < (threshold := policy.threshold(role)):
         claimed = ", ".join(signature.key_id[:16] or "no id" for signature in envelope.signatures)
         return failed(
@@ -122,18 +184,22 @@ def _check_signatures(
     if len(in_time) < threshold:
         late = next(entry.name for entry in authorised if entry not in in_time)
         return failed(Outcome.KEY_INVALID_AT_TIME, f"key {late} was not valid at {moment:%Y-%m-%dT%H:%M:%SZ}")
-    return Step("signature", ", ".join(f"{role} {e.name} ed25519 {e.public.key_id[:16]}" for e in in_time))
+    return Step("signature", ", ".join(f"{role} {entry.name} {_key_names(entry)}" for entry in in_time))
 
 
-def _check_item(item: bytes, create: Create) -> Step:
+def _key_names(entry: TrustedKey) -> str:
+    return " + ".join(f"{key.algorithm} {key.key_id[:16]}" for key in entry.public_keys)
+
+
+def _check_item(item: bytes, projection: Projection) -> Step:
     """Step 3."""
     try:
-        changed = differences(create.projection, project(canonical.parse(item, what="item")))
+        changed = differences(projection, project(canonical.parse(item, what="item")))
     except Malformed as error:
         return Step("item", str(error), Outcome.MALFORMED)
     if changed:
         return Step("item", f"differs from what was signed in {', '.join(changed)}", Outcome.TAMPERED)
-    return Step("item", f"projection of {create.item} as signed")
+    return Step("item", f"projection of {projection.collection}/{projection.id} as signed")
 
 
 def _check_bytes(evidence: Evidence, statement: Statement, skip: str | None) -> dict[str, Step]:
@@ -208,8 +274,11 @@ def _leaf_hashes(shard: Shard) -> bytes:
     return b"".join(hashes)
 
 
-def _level(content: list[Step], trust: list[Step]) -> int:
-    def passed(steps: list[Step]) -> bool:
-        return all(step.outcome is None and step.checked for step in steps)
-
-    return (1 + passed(trust)) if passed(content) else 0
+def _level(*stages: list[Step]) -> int:
+    """How many stages in a row passed whole."""
+    level = 0
+    for steps in stages:
+        if any(step.outcome is not None or not step.checked for step in steps):
+            break
+        level += 1
+    return level

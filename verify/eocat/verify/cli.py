@@ -2,6 +2,7 @@
 
 # Heavy imports (cryptography, pyarrow, pydantic) stand inside the commands, so that `--help` is quick.
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .errors import Malformed, Unavailable
+from .errors import EocatError, Malformed, Unavailable
 from .terminal import answer, answer_json, note
 from .trust_cli import Json, Trust
 from .trust_cli import app as trust_app
 
 if TYPE_CHECKING:
     from .evidence import Evidence
+    from .report import Report
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Check what a catalogue says, trusting nobody."
@@ -36,7 +38,10 @@ def verify(
         ),
     ],
     trust: Trust = None,
-    require: Annotated[int, typer.Option(min=1, max=5, help="The level that is needed to pass.")] = 2,
+    require: Annotated[
+        int | None,
+        typer.Option(min=1, max=5, help="The level to pass (default: 3 if the policy names a log, else 2)."),
+    ] = None,
     rows_only: Annotated[
         bool, typer.Option("--rows-only", help="Accept the signed rows in any encoding of the file.")
     ] = False,
@@ -48,7 +53,7 @@ def verify(
     """Check items, shards or hits against their signed history. Exit 0 only if every one is VERIFIED."""
     from .check import check
     from .hit import check_hit
-    from .report import PRECEDENCE, Outcome, Report, Step
+    from .report import PRECEDENCE
     from .trust_store import load_policy
 
     now = datetime.now(UTC)
@@ -61,11 +66,8 @@ def verify(
                     report = check_hit(found, policy, target=target, now=now, require=require)
                 else:
                     report = check(found, policy, now=now, require=require, rows_only=rows_only)
-        except (Malformed, Unavailable) as error:
-            outcome = Outcome(error.exit_code)
-            report = Report(target, now, require, 0, (Step("evidence", str(error), outcome),))
-            if error.hint:
-                note(f"hint: {error.hint}")
+        except Exception as error:  # noqa: BLE001  one target must not hide the others' verdicts
+            report = _not_judged(target, error, now, require or 1)
         reports.append(report)
         if not as_json:
             answer(report.to_text())
@@ -73,6 +75,21 @@ def verify(
         answer_json([report.to_json() for report in reports])
     outcomes = {report.outcome for report in reports}
     raise typer.Exit(next(outcome for outcome in PRECEDENCE if outcome in outcomes).value)
+
+
+def _not_judged(target: str, error: Exception, now: datetime, require: int) -> "Report":
+    """A refusal as a report: what could not be had or read, and, last, what nobody thought of."""
+    from .report import Outcome, Report, Step
+
+    if isinstance(error, Malformed | Unavailable):
+        outcome, text = Outcome(error.exit_code), str(error)
+        if error.hint:
+            note(f"hint: {error.hint}")
+    elif isinstance(error, EocatError) or os.environ.get("EOCAT_DEBUG"):
+        raise error
+    else:
+        outcome, text = Outcome.MALFORMED, f"not judged, unexpected {type(error).__name__}: {error}"
+    return Report(target, now, require, 0, (Step("evidence", text, outcome),))
 
 
 @contextmanager

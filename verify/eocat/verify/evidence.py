@@ -14,6 +14,8 @@ from .errors import Malformed, Unavailable
 from .projection import ATTESTATION
 
 ITEM_FILE = "item.json"
+LOG_PROOF_FILE = "log-proof.json"
+MAX_LOG_PROOF_BYTES = 4 << 20  # 1024 events of 40 hashes each
 MAX_EVENTS = 1024
 MAX_ATTESTATION_BYTES = 4 * MAX_ENVELOPE_BYTES
 
@@ -23,6 +25,7 @@ class Evidence:
     """target: what the user named. envelopes: None where there is no attestation at all.
 
     files: asset key → local path, of those that could be had; missing: asset key → why it could not.
+    log_proof: the document of docs/format.md, section 10, None where there is none.
     """
 
     target: str
@@ -30,6 +33,7 @@ class Evidence:
     envelopes: tuple[bytes, ...] | None
     files: Mapping[str, Path]
     missing: Mapping[str, str] = field(default_factory=dict)
+    log_proof: bytes | None = None
 
 
 def read_folder(folder: Path) -> Evidence:
@@ -54,7 +58,9 @@ def read_item_file(path: Path) -> Evidence:
             missing[key] = f"no file {href}"
     attestation = files.pop(ATTESTATION, None)
     envelopes = read_envelopes(attestation) if attestation else None
-    return Evidence(str(path), item, envelopes, files, missing)
+    beside = path.parent / LOG_PROOF_FILE
+    log_proof = read_limited(beside, MAX_LOG_PROOF_BYTES) if beside.is_file() else None
+    return Evidence(str(path), item, envelopes, files, missing, log_proof)
 
 
 def asset_hrefs(item: bytes) -> dict[str, str]:

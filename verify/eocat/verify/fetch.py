@@ -15,7 +15,7 @@ from typing import Any
 
 from . import canonical
 from .errors import Malformed, Unavailable
-from .evidence import MAX_ATTESTATION_BYTES, Evidence, asset_hrefs, split_envelopes
+from .evidence import MAX_ATTESTATION_BYTES, MAX_LOG_PROOF_BYTES, Evidence, asset_hrefs, split_envelopes
 from .projection import ATTESTATION
 
 TIMEOUT_S = 30
@@ -35,7 +35,20 @@ def fetch_item(url: str, folder: Path) -> Evidence:
             files[key] = _download(_same_origin(url, href), folder / f"asset-{number}", sizes.get(key, 0))
         except Unavailable as error:
             missing[key] = str(error)
-    return Evidence(url, item, envelopes, files, missing)
+    return Evidence(url, item, envelopes, files, missing, _fetch_log_proof(url, item))
+
+
+def _fetch_log_proof(url: str, item: bytes) -> bytes | None:
+    """What the Item's link `log-proof` leads to; None if it has no such link, or nothing is there."""
+    links = canonical.parse(item, what="item").get("links")
+    for link in links if isinstance(links, list) else []:
+        match link:
+            case {"rel": "log-proof", "href": str(href)}:
+                try:
+                    return fetch_bytes(_same_origin(url, _joined(url, href)), MAX_LOG_PROOF_BYTES)
+                except Unavailable:
+                    return None  # the report then says that no log proof came with the item
+    return None
 
 
 def fetch_envelopes(url: str) -> tuple[bytes, ...]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from . import canonical
-from .check import DEFAULT_LEVEL, NOT_CHECKED, check_envelopes
+from .check import HIT_LEVEL, NOT_CHECKED, check_envelopes
 from .errors import Malformed
 from .geometry import format_wkb
 from .history import BrokenHistory
@@ -66,9 +66,10 @@ def is_hit(value: Any) -> bool:
 
 
 def check_hit(
-    data: bytes, policy: Policy, *, target: str, now: datetime, require: int = DEFAULT_LEVEL
+    data: bytes, policy: Policy, *, target: str, now: datetime, require: int | None = None
 ) -> Report:
     """The report on a saved hit: one row against its signed root, no file and no network."""
+    require = require or HIT_LEVEL
     try:
         feature = canonical.parse(data, what="hit", limit_bytes=MAX_HIT_BYTES)
         place, proof = _parse_hit(feature)
@@ -83,7 +84,7 @@ def check_hit(
     trusted = trust.signature.outcome is None and trust.history.outcome is None
     level = 0 if row.outcome else 1 + trusted
     not_signed = Step("bytes", "a hit holds one row, the shard's files were not asked for", checked=False)
-    steps = (row, not_signed, trust.signature, trust.history, *NOT_CHECKED)
+    steps = (row, not_signed, trust.signature, trust.history, trust.log, *NOT_CHECKED)
     return Report(target, now, require, level, steps, trust.statement)
 
 

@@ -117,11 +117,15 @@ def draft_policy(
     collections: Sequence[str],
     start: datetime,
     days: int,
+    *,
     partners: Mapping[str, PublicKey] | None = None,
+    registrars: Mapping[str, PublicKey] | None = None,
+    log: LogTrust | None = None,
 ) -> bytes:
     """A policy file that trusts `keys` (name → key) as producers of `collections` for `days` from `start`.
 
-    partners: name → ML-DSA-44 key, for the names whose second signature is required.
+    partners: name → ML-DSA-44 key, for the names whose second signature is required. registrars: keys of
+    catalogues. log: the log that items must be in.
     """
     end = format_time(start + timedelta(days=days))
     entries = [
@@ -129,13 +133,14 @@ def draft_policy(
             "name": name,
             "key": format_key(key),
             **({"partner": format_key(partners[name])} if partners and name in partners else {}),
-            "roles": ["producer"],
+            "roles": [role],
             "collections": sorted(set(collections)),
             "notBefore": format_time(start),
             "notAfter": end,
             "compromisedSince": None,
         }
-        for name, key in keys.items()
+        for role, members in (("producer", keys), ("registrar", registrars or {}))
+        for name, key in members.items()
     ]
     policy = {
         "type": "eocat-policy/v1",
@@ -143,6 +148,7 @@ def draft_policy(
         "expires": end,
         "keys": entries,
         "thresholds": {"producer": 1},
+        **({"log": log.model_dump()} if log else {}),
     }
     data = json.dumps(policy, indent=2).encode() + b"\n"
     parse_policy(data)

@@ -14,7 +14,7 @@ from .terminal import answer, answer_json, note
 
 if TYPE_CHECKING:
     from .keys import PublicKey
-    from .policy import Policy
+    from .policy import LogTrust, Policy
     from .root import Root
 
 app = typer.Typer(no_args_is_help=True, help="The keys that you trust, and for what.")
@@ -39,6 +39,16 @@ def trust_init(
     days: Annotated[
         int, typer.Option(min=1, max=3660, help="How long the policy and its keys are valid.")
     ] = 365,
+    registrar: Annotated[
+        list[str] | None, typer.Option("--registrar", help="KEY.pub of a catalogue's registrar. Repeatable.")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", help="C2SP log policy: the log and witnesses that items must have."),
+    ] = None,
+    max_age: Annotated[
+        int, typer.Option(min=1, help="Hours that the log's newest checkpoint may be old.")
+    ] = 24,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Where to write (default: trust/policy.json of the home folder)."),
@@ -56,7 +66,9 @@ def trust_init(
         collection,
         datetime.now(UTC).replace(microsecond=0),
         days,
-        {name: partner for name, (_, partner) in found.items() if partner},
+        partners={name: partner for name, (_, partner) in found.items() if partner},
+        registrars={name: key for name, key, _ in map(read_public_key, registrar or [])},
+        log=_read_log_trust(log, max_age) if log else None,
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +78,17 @@ def trust_init(
     for name, (key, partner) in found.items():
         note(f"trusting {name}: key id {key.key_id}" + (f" with {partner.key_id}" if partner else ""))
     answer(str(target))
+
+
+def _read_log_trust(path: Path, max_age_hours: int) -> "LogTrust":
+    from .policy import LogTrust
+    from .statement import validated
+
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"log policy {path} cannot be read: {error}") from None
+    return validated(LogTrust, {"policy": text, "maxAgeHours": max_age_hours}, what=f"log policy {path}")
 
 
 @app.command("pin")

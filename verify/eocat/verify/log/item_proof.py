@@ -16,6 +16,7 @@ from pydantic import Field
 
 from .. import canonical
 from ..errors import Malformed
+from ..evidence import MAX_LOG_PROOF_BYTES
 from ..history import Status
 from ..merkle import MAX_SIZE, leaf_hash, root_from_path
 from ..report import Outcome
@@ -25,8 +26,6 @@ from .entry import Entry, format_entry
 from .heads import CollectionHeads, Head, Heads, Included, check_included, format_heads
 
 LOG_PROOF_FORMAT = "eocat-logproof/v1"
-LOG_PROOF_FILE = "log-proof.json"  # its name in a folder or bundle
-MAX_ITEM_PROOF_BYTES = 4 << 20  # 1024 events of 40 hashes each
 
 Index = Annotated[int, Field(ge=0, lt=MAX_SIZE)]
 Hashes = Annotated[list[Hex32], Field(max_length=64)]
@@ -86,7 +85,7 @@ class LogProofFailed(Exception):
 
 def parse_item_proof(data: bytes) -> ItemProof:
     """The document in JSON bytes; Malformed names the first field that is wrong."""
-    value = canonical.parse(data, what="log proof", limit_bytes=MAX_ITEM_PROOF_BYTES)
+    value = canonical.parse(data, what="log proof", limit_bytes=MAX_LOG_PROOF_BYTES)
     return validated(ItemProof, value, what="log proof")
 
 

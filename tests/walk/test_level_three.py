@@ -1,0 +1,172 @@
+"""Level 3 with nothing feigned: a real log, two real witnesses, a policy that asks for both."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from catalogue import new_database, running
+from witnesses import Served, served
+
+from eocat.catalog.admission import register
+from eocat.catalog.cosign import witnesses_path
+from eocat.catalog.database import Database
+from eocat.catalog.keyring import Keyring, ensure_keyring
+from eocat.producer.output import write_collection
+from eocat.producer.produce import Produced, produce_scene
+from eocat.producer.run import prepare_run
+from eocat.producer.sequel import append_event
+from eocat.producer.signer import KeyFile
+from eocat.producer.sources import find_scenes
+from eocat.producer.synthetic import write_scene
+from eocat.verify.check import check
+from eocat.verify.errors import UsageError
+from eocat.verify.evidence import Evidence
+from eocat.verify.fetch import fetch_envelopes, fetch_item
+from eocat.verify.keys import PublicKey
+from eocat.verify.log.note import format_vkey
+from eocat.verify.policy import LogTrust, Policy, draft_policy, parse_policy
+from eocat.verify.report import Outcome, Report
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A catalogue whose log two witnesses cosign, with three items, and a reader's policy."""
+
+    url: str
+    database: Database
+    keyring: Keyring
+    signer: KeyFile
+    witnesses: tuple[Served, Served]
+    shards: list[Produced]
+    policy: Policy
+    gather: Callable[[str], Evidence]
+
+    def judge(self, item: str, policy: Policy | None = None, *, days: float = 0) -> Report:
+        """The report on an item as the catalogue now serves it, so many days from now."""
+        now = datetime.now(UTC) + timedelta(days=days)
+        return check(self.gather(item), policy or self.policy, now=now)
+
+    def then(self, shard: Produced, **event: str) -> None:
+        """Sign one more event of a shard and register it."""
+        held = fetch_envelopes(f"{self.url}/collections/coasts/items/{shard.item}")
+        append_event(shard.folder, held, event, self.signer, actor="tester")
+        (admission,) = register(self.database, [shard.folder], self.policy)
+        assert admission.status == "updated", admission.reason
+
+
+def policy_of(keyring: Keyring, signer: KeyFile, registrar: PublicKey, *witnesses: Served) -> Policy:
+    names = [f"w{number}" for number in range(len(witnesses))]
+    lines = [f"log {format_vkey(keyring.verifier)}\n"]
+    lines += [witness.line(name) for name, witness in zip(names, witnesses, strict=True)]
+    lines += [f"group both all {' '.join(names)}\nquorum both\n" if names else "quorum none\n"]
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    log = LogTrust(policy="".join(lines), maxAgeHours=24)
+    registrars = {"registrar": registrar}
+    return parse_policy(draft_policy({"p": signer.public}, ["*"], start, 3, registrars=registrars, log=log))
+
+
+@pytest.fixture(scope="module")
+def logged(embedded: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
+    folder = tmp_path_factory.mktemp("level3")
+    (folder / "scenes").mkdir()
+    for number, name in enumerate(("first", "second", "third")):
+        write_scene(folder / "scenes" / f"{name}.tif", seed=number, size=128)
+    signer = KeyFile.generate("p")
+    scenes = find_scenes([folder / "scenes"])
+    run = prepare_run(scenes, signer, collection="coasts", out=folder, chip_size=64)
+    shards = [produce_scene(scene, run) for scene in scenes]
+    write_collection(run)
+    with new_database(embedded) as database:
+        home = database.required_home()
+        keyring = ensure_keyring(home)
+        follows = [keyring.verifier]
+        with (
+            served(folder / "w0", follows, "w0.example") as one,
+            served(folder / "w1", follows, "w1.example") as two,
+        ):
+            policy = policy_of(keyring, signer, keyring.registrar, one, two)
+            assert policy.log is not None
+            witnesses_path(home).write_text(policy.log.policy)
+            assert {each.status for each in register(database, [run.folder], policy)} == {"registered"}
+            with running(database) as url:
+                count = iter(range(1000))
+
+                def gather(item: str) -> Evidence:
+                    downloads = folder / f"downloads-{next(count)}"
+                    downloads.mkdir()
+                    return fetch_item(f"{url}/collections/coasts/items/{item}", downloads)
+
+                yield Logged(url, database, keyring, signer, (one, two), shards, policy, gather)
+
+
+def test_a_registered_item_reaches_level_three(logged: Logged) -> None:
+    report = logged.judge("first")
+    assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), report.to_text()
+    (step,) = [step for step in report.steps if step.name == "log"]
+    assert "2 witnesses, age 0 min (at most 24 h)" in step.text
+
+
+def test_without_a_log_proof_it_is_incomplete(logged: Logged) -> None:
+    """A server that withholds the proof cannot pass for one that has it."""
+    evidence = replace(logged.gather("first"), log_proof=None)
+    report = check(evidence, logged.policy, now=datetime.now(UTC))
+    assert (report.outcome, report.level) == (Outcome.INCOMPLETE, 2), report.to_text()
+
+
+def test_attack_29_a_registrar_that_the_policy_does_not_name(logged: Logged) -> None:
+    stranger = KeyFile.generate("stranger").public
+    policy = policy_of(logged.keyring, logged.signer, stranger, *logged.witnesses)
+    assert logged.judge("first", policy).outcome is Outcome.UNTRUSTED
+
+
+def test_attack_47_a_proof_of_another_item_is_a_log_violation(logged: Logged) -> None:
+    other = logged.gather("third").log_proof
+    evidence = replace(logged.gather("first"), log_proof=other)
+    assert check(evidence, logged.policy, now=datetime.now(UTC)).outcome is Outcome.LOG_VIOLATION
+
+
+def test_attack_54_an_old_checkpoint_is_stale(logged: Logged) -> None:
+    assert logged.judge("first", days=0.9).outcome is Outcome.VERIFIED
+    assert logged.judge("first", days=1.1).outcome is Outcome.STALE
+
+
+def test_attack_76_a_checkpoint_that_the_log_alone_signed_is_untrusted(
+    logged: Logged, tmp_path: Path
+) -> None:
+    """The policy asks for a witness that never cosigned."""
+    with served(tmp_path / "w2", [logged.keyring.verifier], "w2.example") as silent:
+        policy = policy_of(logged.keyring, logged.signer, logged.keyring.registrar, silent)
+        assert logged.judge("first", policy).outcome is Outcome.UNTRUSTED
+
+
+def test_without_witnesses_in_the_policy_level_three_is_not_reached(logged: Logged) -> None:
+    policy = policy_of(logged.keyring, logged.signer, logged.keyring.registrar)
+    report = logged.judge("first", policy)
+    assert (report.outcome, report.level) == (Outcome.INCOMPLETE, 2), report.to_text()
+
+
+def test_attack_45_superseded_and_withdrawn_items_say_so_and_cannot_be_held_back(logged: Logged) -> None:
+    second = logged.shards[1]
+    before = logged.gather("second")
+    logged.then(second, event="SUPERSEDE", successor="coasts/third", reason="a better mask")
+    report = logged.judge("second")
+    assert report.outcome is Outcome.SUPERSEDED, report.to_text()
+    assert "superseded by coasts/third" in report.to_text()
+
+    withheld = replace(logged.gather("second"), envelopes=before.envelopes, item=before.item)
+    assert check(withheld, logged.policy, now=datetime.now(UTC)).outcome in (
+        Outcome.HISTORY_BROKEN,
+        Outcome.LOG_VIOLATION,
+    )
+    rolled_back = check(before, logged.policy, now=datetime.now(UTC) + timedelta(days=1.1))
+    assert rolled_back.outcome is Outcome.STALE, "the whole old view ages"
+
+    logged.then(second, event="WITHDRAW", reason="the scene was a wrong one")
+    report = logged.judge("second")
+    assert report.outcome is Outcome.WITHDRAWN, report.to_text()
+    assert "the scene was a wrong one" in report.to_text()
+    with pytest.raises(UsageError, match="cannot follow where the item is withdrawn"):
+        logged.then(second, event="COPY", location="https://mirror.example/second")
+    assert logged.judge("first").level == 3, "the others are as they were"

@@ -4,11 +4,12 @@ For each shard's folder, under a lock on its collection:
 
     1 verify    the folder against the operator's policy; what is not VERIFIED is refused with its outcome
     2 compare   known already with the same payload: nothing to do; with another: refused, never overwritten
-    3 load      shard, rows, event and Item in one transaction
+    3 load      shard, rows, events and Item in one transaction; the registrar's REGISTER among the events
     4 compare   the root over the rows that were copied, and the file's digest, with the signed ones; commit
 
 What is committed is thus what was signed, whatever happened to the file between 1 and 3. Indexes, extents
-and queryables follow once for all shards of a collection; a crash before them leaves answers slower.
+and queryables follow once for all shards of a collection; a crash before them leaves answers slower. At the
+end the log takes up all events (log.py). An item that is known may bring events that follow the stored ones.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,22 +25,27 @@ from psycopg.types.json import Jsonb
 from eocat.verify import canonical
 from eocat.verify.check import EMBEDDINGS, check
 from eocat.verify.digest import digest_file
-from eocat.verify.dsse import parse_envelope
 from eocat.verify.errors import EocatError, InputError
 from eocat.verify.evidence import ITEM_FILE, Evidence, read_folder
+from eocat.verify.history import BrokenHistory, Status
 from eocat.verify.policy import Policy
 from eocat.verify.report import Outcome, Report
 from eocat.verify.shard import Shard
 from eocat.verify.statement import Create, Statement
 
-from . import partitions
+from . import histories, partitions
 from .chip_copy import copy_rows
 from .database import Database
 from .documents import Documents, load_collection, load_item, read_documents, refresh_collection
+from .histories import SignedEvent
+from .item_view import STATUS, drop_rows, predecessors, show_history
+from .keyring import Keyring
+from .log import Cosign, Step, advance, open_keyring
 from .partitions import Connection, Partition
 
 REQUIRED_LEVEL = 2
 REFUSED = InputError.exit_code
+ADMISSIBLE = (Outcome.VERIFIED, Outcome.SUPERSEDED, Outcome.WITHDRAWN)  # the last two: of a known item only
 PGSTAC_LOCK = 0x65_6F_63_61_74_01  # pgSTAC's loaders deadlock on each other's partitions: one at a time
 
 Progress = Callable[[str, int, int], None]
@@ -51,7 +57,7 @@ class Admission:
 
     folder: Path
     item: str | None  # collection/id, once a signed statement has named it
-    status: Literal["registered", "already registered", "refused"]
+    status: Literal["registered", "already registered", "updated", "refused"]
     rows: int = 0
     reason: str = ""
     exit_code: int = 0
@@ -71,13 +77,17 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A folder that passed: its evidence, and the statement that the report was about."""
+    """A folder that passed: its evidence, the statement that the report was about, and all its events.
+
+    outcome: VERIFIED, or that of an item which is not for use any more. policy: what it was verified with.
+    """
 
     folder: Path
     evidence: Evidence
     statement: Statement
-    envelope: bytes
-    payload_sha256: bytes
+    events: tuple[SignedEvent, ...]
+    outcome: Outcome
+    policy: Policy
 
     @property
     def create(self) -> Create:
@@ -98,13 +108,21 @@ class Refused(Exception):
 
 
 def register(
-    database: Database, directories: Sequence[Path], policy: Policy, *, progress: Progress = lambda *_: None
+    database: Database,
+    directories: Sequence[Path],
+    policy: Policy,
+    *,
+    progress: Progress = lambda *_: None,
+    cosign: Cosign | None = None,
+    step: Step = lambda _: None,
 ) -> list[Admission]:
     """Admit every finished shard in or under `directories`; the result has one Admission for each.
 
-    Raises InputError if there is no shard at all, Unavailable if the database is not there.
+    What it says is registered is in the published log. cosign, step: see `log.advance`.
+    Raises InputError if there is no shard at all, Unavailable if the database is not there, LogViolation.
     """
     folders = find_shards(directories)
+    keyring = open_keyring(database)
     judged: list[Verified | Admission] = []
     for folder in folders:
         judged.append(_verify(folder, policy))
@@ -114,9 +132,11 @@ def register(
     with database.connect(autocommit=True) as connection:
         connection.execute("SET search_path TO pgstac, public")  # several of pgSTAC's functions expect it
         for _, shards in groupby(verified, key=_collection_of):
-            for admission in _register_collection(connection, list(shards)):
+            for admission in _register_collection(connection, list(shards), keyring):
                 admissions.append(admission)
                 progress(f"loading {admission.folder.name}", len(admissions), len(folders))
+    step("committed")
+    advance(database, cosign=cosign, step=step)
     return sorted(admissions, key=lambda admission: admission.folder)
 
 
@@ -141,7 +161,9 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _register_collection(connection: Connection, shards: list[Verified]) -> Iterator[Admission]:
+def _register_collection(
+    connection: Connection, shards: list[Verified], keyring: Keyring
+) -> Iterator[Admission]:
     """Admit the shards of one collection; the lock is held until the connection closes."""
     collection, partition = _collection_of(shards[0]), shards[0].partition
     connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"eocat:{collection}"])
@@ -149,8 +171,8 @@ def _register_collection(connection: Connection, shards: list[Verified]) -> Iter
     partitions.before_load(connection, partition, incoming)
     properties: dict[str, Any] = {}
     for shard in shards:
-        admission = _admit(connection, shard)
-        if admission.status == "registered":
+        admission = _admit(connection, shard, keyring)
+        if admission.status in ("registered", "updated"):
             properties |= canonical.parse(shard.evidence.item)["properties"]
         yield admission
     _finish(connection, collection, properties)
@@ -165,16 +187,10 @@ def _verify(folder: Path, policy: Policy) -> Verified | Admission:
     try:
         evidence = read_folder(folder)
         report = check(evidence, policy, now=datetime.now(UTC), require=REQUIRED_LEVEL)
-        if report.outcome is not Outcome.VERIFIED or report.statement is None or not evidence.envelopes:
+        if report.outcome not in ADMISSIBLE or report.statement is None or not evidence.envelopes:
             return _refused_by(report, folder)
-        envelope = evidence.envelopes[0]
-        return Verified(
-            folder,
-            evidence,
-            report.statement,
-            envelope,
-            bytes.fromhex(parse_envelope(envelope).payload_digest),
-        )
+        events = tuple(histories.read_event(envelope) for envelope in evidence.envelopes)
+        return Verified(folder, evidence, report.statement, events, report.outcome, policy)
     except EocatError as error:
         outcome = Outcome(error.exit_code).name if error.exit_code >= Outcome.MALFORMED.value else None
         return Admission(folder, None, "refused", 0, str(error), error.exit_code, outcome)
@@ -188,16 +204,26 @@ def _refused_by(report: Report, folder: Path) -> Admission:
     return Admission(folder, item, "refused", 0, failed, report.outcome.value, report.outcome.name)
 
 
-def _admit(connection: Connection, shard: Verified) -> Admission:
+def _admit(connection: Connection, shard: Verified, keyring: Keyring) -> Admission:
     """Steps 2 to 4 in one transaction: all of the shard, or nothing."""
     create = shard.create
     try:
         documents = read_documents(shard.folder.parent, create)
         with connection.transaction():
-            if _is_known(connection, shard):
-                return Admission(shard.folder, create.item, "already registered", create.rows.count)
-            _open_collection(connection, shard, documents)
-            _load(connection, shard, documents)
+            stored = _stored_events(connection, shard)
+            known = _is_known(connection, shard)
+            if not known:
+                _open_collection(connection, shard, documents)
+                _load(connection, shard, documents)
+            fresh = _append_events(connection, shard, stored, keyring, known=known)
+        if not known:
+            return Admission(shard.folder, create.item, "registered", create.rows.count)
+        return Admission(
+            shard.folder, create.item, "updated" if fresh else "already registered", create.rows.count
+        )
+    except BrokenHistory as error:
+        broken = Outcome.HISTORY_BROKEN
+        return Admission(shard.folder, create.item, "refused", 0, str(error), broken.value, broken.name)
     except Refused as refusal:
         outcome = refusal.outcome
         return Admission(
@@ -206,21 +232,54 @@ def _admit(connection: Connection, shard: Verified) -> Admission:
         )  # fmt: skip
     except EocatError as error:
         return Admission(shard.folder, create.item, "refused", 0, str(error), error.exit_code)
-    return Admission(shard.folder, create.item, "registered", create.rows.count)
+
+
+def _stored_events(connection: Connection, shard: Verified) -> list[SignedEvent]:
+    """Step 2. The item's history here; Refused if it begins with another statement or is over elsewhere."""
+    projection = shard.create.projection
+    stored = histories.stored_events(connection, projection.collection, projection.id)
+    if not stored and shard.outcome is not Outcome.VERIFIED:
+        raise Refused(f"{shard.create.item} is not for use any more, and never was here", shard.outcome)
+    if stored and stored[0].payload != shard.events[0].payload:
+        withdrawn = histories.replayed(stored).status is Status.WITHDRAWN
+        raise Refused(
+            f"{shard.create.item} has been registered with another statement, {stored[0].payload[:16]}…,"
+            f" this one is {shard.events[0].payload[:16]}…; nothing is overwritten",
+            Outcome.HISTORY_BROKEN if withdrawn else None,
+        )
+    return stored
+
+
+def _append_events(
+    connection: Connection, shard: Verified, stored: list[SignedEvent], keyring: Keyring, *, known: bool
+) -> list[SignedEvent]:
+    """The events that are new, checked, committed, queued for the log, and shown; with ours, if it is time.
+
+    known: the Item was here before, else it has just been loaded as a new and active one.
+    """
+    now = datetime.now(UTC)
+    fresh = histories.new_events(stored, shard.events)
+    for event in fresh:
+        if (failed := histories.refusal(event, shard.policy, now)) is not None:
+            raise Refused(f"{event.name} {event.seq}: {failed.text}", failed.outcome)
+    history = histories.replayed([*stored, *fresh])
+    if history.status is Status.CREATED:
+        fresh.append(histories.register_event(history, keyring, now))
+        history = histories.replayed([*stored, *fresh])
+    projection = shard.create.projection
+    names = projection.collection, projection.id
+    histories.append_events(connection, *names, len(stored), [*stored, *fresh])
+    drop_rows(connection, history)
+    if (known and fresh) or (not known and (stored or predecessors(connection, *names))):
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])
+        show_history(connection, history)
+    return fresh
 
 
 def _is_known(connection: Connection, shard: Verified) -> bool:
-    """Step 2. A folder that was moved is found at its new place from now on."""
+    """Whether the shard is here. A folder that was moved is found at its new place from now on."""
     projection = shard.create.projection
     names = [projection.collection, projection.id]
-    signed = connection.execute(
-        "SELECT payload_sha256 FROM eocat.event WHERE collection = %s AND item_id = %s AND seq = 0", names
-    ).fetchone()
-    if signed is not None and signed[0] != shard.payload_sha256:
-        raise Refused(
-            f"{shard.create.item} has been registered with another statement, {signed[0].hex()[:16]}…,"
-            f" this one is {shard.payload_sha256.hex()[:16]}…; nothing is overwritten"
-        )
     row = connection.execute(
         """UPDATE eocat.shard SET location = %s WHERE collection = %s AND item_id = %s RETURNING row_root""",
         [str(shard.folder), *names],
@@ -242,6 +301,7 @@ def _open_collection(connection: Connection, shard: Verified, documents: Documen
         )
     if known is not None:
         return
+    partitions.create(connection, partition)  # before pgSTAC's lock: both ways round would be a deadlock
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])
     load_collection(connection, documents)
     connection.execute(
@@ -254,7 +314,6 @@ def _open_collection(connection: Connection, shard: Verified, documents: Documen
             f"{create.encoder.name} {create.encoder.version}",
         ],
     )
-    partitions.create(connection, partition)
 
 
 def _load(connection: Connection, shard: Verified, documents: Documents) -> None:
@@ -279,14 +338,11 @@ def _load(connection: Connection, shard: Verified, documents: Documents) -> None
     signed = shard.statement.files[EMBEDDINGS].sha256
     if copied.root.hex() != create.rows.root or digest_file(path).sha256 != signed:
         raise Refused(f"{path} changed while it was being registered", Outcome.TAMPERED)
-    connection.execute(
-        """INSERT INTO eocat.event (collection, item_id, seq, event, payload_sha256, envelope)
-           VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (payload_sha256) DO NOTHING""",  # outlives its item
-        [*names, create.seq, create.event, shard.payload_sha256, shard.envelope],
-    )
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])  # last, and so held briefly
     try:
-        load_item(connection, canonical.parse(shard.evidence.item), documents)
+        item = canonical.parse(shard.evidence.item)
+        item["properties"][STATUS] = Status.ACTIVE.value
+        load_item(connection, item, documents)
     except psycopg.errors.UniqueViolation:
         raise Refused(f"the catalogue holds another Item {create.item}; nothing is overwritten") from None
 

@@ -1,4 +1,4 @@
-"""The commands of the catalogue's room: up, down, serve, register; search, similar, history."""
+"""The commands of the catalogue: up, down, serve, register; search, similar, history; log (log_cli.py)."""
 
 # Heavy imports (psycopg, fastapi, numpy, pystac-client) stand inside the commands, so that `--help` is quick.
 
@@ -13,12 +13,14 @@ import typer
 from eocat.verify.cli import DEFAULT_API
 from eocat.verify.errors import InputError, UsageError
 from eocat.verify.home import home as default_home
-from eocat.verify.home import policy_path
 from eocat.verify.terminal import answer, answer_json, needs, note, printable
+
+from .log_cli import app as log_app
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="A catalogue that admits only what verifies."
 )
+app.add_typer(log_app, name="log")
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8765
 
@@ -52,11 +54,13 @@ def up(
     with needs("serve"):
         from . import serving
         from .database import find_database
+        from .log import advance
 
         place = (home or default_home()).absolute()
         with _progress() as progress:
             database = find_database(place, progress=progress)
             database.migrate(progress)
+        advance(database)  # what a crash left undone; the first time, the keys and an empty log
         running = serving.start(place, host, port)
     if as_json:
         kind = "embedded" if database.embedded else "external"
@@ -92,11 +96,14 @@ def serve(home: Home = None, host: Host = DEFAULT_HOST, port: Port = DEFAULT_POR
     with needs("serve"):
         from . import serving
         from .database import find_database
+        from .log import advance
 
         place = (home or default_home()).absolute()
         serving.check_address(host, port)
         with _progress() as progress:
-            find_database(place, progress=progress).migrate(progress)
+            database = find_database(place, progress=progress)
+            database.migrate(progress)
+        advance(database)
         note(f"serving at {serving.service_url(host, port)}")
         serving.run(place, host, port)
 
@@ -115,14 +122,17 @@ def register(
 ) -> None:
     """Verify shards and admit those that pass. Exit 0 only if every one is in the catalogue."""
     with needs("serve"):
-        from eocat.verify.policy import read_policy
+        from datetime import UTC
+        from datetime import datetime as clock
+
         from eocat.verify.report import PRECEDENCE
+        from eocat.verify.trust_store import load_policy
 
         from .admission import register as admit
         from .database import find_database
 
         place = (home or default_home()).absolute()
-        policy = read_policy(trust or (place / "trust" / "policy.json" if home else policy_path()))
+        policy = load_policy(trust or (place / "trust" if home else None), clock.now(UTC))
         with _progress() as progress:
             database = find_database(place, progress=progress)
             database.migrate(progress)
@@ -246,14 +256,14 @@ def history(
     """Show an item's signed events as the catalogue tells them; 'eocat verify' checks them."""
     from eocat.verify import canonical
     from eocat.verify.dsse import parse_envelope
-    from eocat.verify.statement import parse_statement
+    from eocat.verify.events import parse_event
 
     from .client import Catalogue
 
     events = []
     for event in Catalogue(api).history(item)["events"]:
         envelope = parse_envelope(canonical.encode(event["envelope"]))
-        statement = parse_statement(envelope.payload)
+        statement = parse_event(envelope.payload)
         events.append({
             "seq": statement.predicate.seq,
             "event": statement.predicate.event,

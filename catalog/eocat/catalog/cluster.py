@@ -17,7 +17,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -79,10 +80,11 @@ class Cluster:
         """
         if server := self.status():
             return server
-        account = self._prepare_folder()
+        account = self._prepare_home()
         with exclusive(self.home / "database.lock"):
             if server := self.status():  # another process was faster
                 return server
+            self._prepare_folder(account)
             version = self.data / "PG_VERSION"
             binaries = find_binaries(int(version.read_text()) if version.exists() else None, progress)
             if not version.exists():
@@ -106,17 +108,25 @@ class Cluster:
                 )
             return True
 
-    def _prepare_folder(self) -> Account:
-        try:
+    def _prepare_home(self) -> Account:
+        with self._usable():
             account = server_account()
             make_passable(self.home)
+        return account
+
+    def _prepare_folder(self, account: Account) -> None:
+        with self._usable():
             own_folder(self.folder, account)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ConfigError(
                 f"the database folder {self.folder} cannot be used: {error.strerror or error}",
                 hint="set EOCAT_HOME to a folder that you may write to",
             ) from error
-        return account
 
     def _create(self, binaries: Binaries, account: Account) -> None:
         """initdb beside the place, then rename: a killed run leaves nothing that counts."""

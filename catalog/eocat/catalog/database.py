@@ -44,11 +44,15 @@ ASYNCPG_PARAMETERS: Final = frozenset(_TLS | {"target_session_attrs", "passfile"
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database by the libpq connection strings of its two roles. cluster: None if it is external."""
+    """A database by the libpq connection strings of its two roles. cluster: None if it is external.
+
+    home: the catalogue's folder, with its keys and the files of its log; None: not known, so no log.
+    """
 
     owner: str
     reader: str
     cluster: Cluster | None
+    home: Path | None = None
 
     @property
     def name(self) -> str:
@@ -57,6 +61,12 @@ class Database:
     @property
     def embedded(self) -> bool:
         return self.cluster is not None
+
+    def required_home(self) -> Path:
+        """The catalogue's folder; ConfigError where it is not known."""
+        if self.home is None:
+            raise ConfigError(f"the database {self.name} was given without the catalogue's home folder")
+        return self.home
 
     def named(self, name: str) -> "Database":
         """The database of another name on the same server."""
@@ -148,7 +158,7 @@ def find_database(
     may still be missing or old: see `Database.migrate`. Raises ConfigError, Unavailable, Malformed.
     """
     if url := environ.get("EOCAT_DATABASE_URL"):
-        return external_database(url, environ.get("EOCAT_DATABASE_READ_URL"))
+        return replace(external_database(url, environ.get("EOCAT_DATABASE_READ_URL")), home=home)
     cluster = Cluster(home)
     server = cluster.ensure(progress) if start else cluster.status()
     if server is None:
@@ -159,7 +169,7 @@ def find_database(
         )
         for user in (SUPERUSER, READER)
     )
-    return Database(owner, reader, cluster)
+    return Database(owner, reader, cluster, home)
 
 
 def external_database(url: str, read_url: str | None) -> Database:

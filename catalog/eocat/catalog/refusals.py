@@ -63,7 +63,12 @@ def sentence_for(error: Exception) -> tuple[int, str]:
             | orjson.JSONDecodeError()
         ):
             return 400, _UNANSWERABLE
-        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError():
+        case (
+            asyncpg.PostgresError()
+            | asyncpg.InterfaceError()
+            | asyncpg.InternalClientError()  # a connection that was lost in the middle of its set-up
+            | OSError()
+        ):
             return 503, "the catalogue's database does not answer"
     return 500, "the catalogue failed to answer; its log has the reason under this request's id"
 

@@ -29,7 +29,7 @@ ROWS = """
 SELECT c.collection, s.item_id, c.row, s.row_count, c.id, c.start_time, c.end_time, c.grid_cell, c.source,
        public.ST_AsBinary(c.geometry, 'NDR') AS wkb, c.input_digest,
        coalesce(public.halfvec_send(c.half), public.vector_send(c.single)) AS vector,
-       s.location, s.assets -> $4 ->> 'name' AS row_hashes,
+       s.status, s.location, s.assets -> $4 ->> 'name' AS row_hashes,
        pgstac.get_collection(c.collection) ->> 'license' AS license
   FROM unnest($1::text[], $2::bigint[], $3::integer[]) WITH ORDINALITY AS w (collection, shard_id, row, place)
   JOIN eocat.shard s ON s.shard_id = w.shard_id
@@ -80,7 +80,8 @@ async def row_feature(
     record = await connection.fetchrow(
         """SELECT s.shard_id, c.space, c.dtype, c.dimension FROM eocat.shard s
              JOIN eocat.collection c ON c.id = s.collection
-            WHERE s.collection = $1 AND s.item_id = $2 AND $3::bigint < s.row_count""",
+            WHERE s.collection = $1 AND s.item_id = $2 AND $3::bigint < s.row_count
+              AND s.status <> 'withdrawn'""",
         collection,
         item,
         row,
@@ -111,6 +112,7 @@ def _feature(
         "grid_cell": record["grid_cell"],
         "source": record["source"],
         "license": record["license"],
+        "eocat:status": record["status"],
     }
     values = read_vector(record["vector"], space.dtype)
     if show.vector:

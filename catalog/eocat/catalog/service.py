@@ -31,6 +31,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from .api_settings import build_settings
 from .database import Database
+from .log_routes import router as log_router
 from .middleware import BodyLimit, RequestLog
 from .query import MAX_BODY_BYTES
 from .refusals import add_refusals
@@ -94,7 +95,9 @@ def create_app(database: Database) -> FastAPI:
         description=settings.stac_fastapi_description,
         lifespan=lifespan,
     )
+    app.state.database = database
     app.include_router(router)
+    app.include_router(log_router)
     post_model = create_post_request_model(extensions.search, base_model=SearchPost)
     StacApi(
         app=app,

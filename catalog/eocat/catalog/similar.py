@@ -110,7 +110,8 @@ async def _scope(connection: Connection, request: SimilarRequest) -> Space:
     """Step 1. Without `collections`: those of the row's space, or all of the catalogue."""
     records = await connection.fetch(
         """SELECT c.id, c.space, c.dtype, c.dimension, coalesce(sum(s.row_count), 0)::bigint AS rows
-             FROM eocat.collection c LEFT JOIN eocat.shard s ON s.collection = c.id
+             FROM eocat.collection c
+             LEFT JOIN eocat.shard s ON s.collection = c.id AND s.status <> 'withdrawn'
             GROUP BY c.id ORDER BY c.id"""
     )
     known = {record["id"]: record for record in records}

@@ -146,6 +146,12 @@ def _complete(item: dict[str, Any], base_url: str) -> None:
                 "type": GEOJSON,
                 "title": "Proof of the first row",
             },
+            {
+                "rel": "log-proof",
+                "href": f"{own}/log-proof",
+                "type": "application/json",
+                "title": "Place in the transparency log",
+            },
         ]
 
 

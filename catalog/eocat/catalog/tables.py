@@ -2,6 +2,7 @@
 
     collection ── shard ── chip     chip: one partition for each collection (partitions.py)
     event                           the signed history: append-only, outlives everything above
+    log_…                           the transparency log (log_tables.py)
 
 They touch pgSTAC in two places only: `collection.id` references `pgstac.collections(id)`, and a deferred
 trigger on `pgstac.items` takes a shard away with its item. (A foreign key to items is impossible, and one
@@ -18,6 +19,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Identity,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -27,6 +29,8 @@ from sqlalchemy import (
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+
+from . import log_tables
 
 SCHEMA = "eocat"
 
@@ -77,8 +81,12 @@ shard = Table(
     Column("location", Text, nullable=False),  # the server's folder of the files; never leaves the server
     Column("assets", JSONB, nullable=False),  # asset key → {name, type, sha256}, from what was verified
     _now("registered_at"),
+    Column("status", Text, nullable=False, server_default="active"),  # of the item's replayed history
+    Column("successor", Text),  # collection/id of the item that supersedes this one
     UniqueConstraint("collection", "item_id"),
+    Index("shard_successor_idx", "successor"),
     CheckConstraint("row_count > 0", name="row_count"),
+    CheckConstraint("status IN ('active', 'superseded', 'obsolete', 'withdrawn')", name="status"),
     _digest("row_root"),
 )
 
@@ -122,3 +130,5 @@ event = Table(
     CheckConstraint("seq >= 0", name="seq"),
     _digest("payload_sha256"),
 )
+
+log_tables.declare(metadata)

@@ -1,0 +1,117 @@
+"""The log as static files, which any web server can serve (C2SP tlog-tiles), under HOME/log:
+
+    checkpoint                       the newest signed checkpoint; the only file that ever changes
+    tile/<level>/…, tile/entries/…   hashes and entries
+    envelope/<sha256>                the signed events that the entries name
+
+Every file is written beside its place, fsynced and renamed; its folder is fsynced too. What is there already
+must be the same bytes: a log never writes a second version of anything.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from eocat.verify.errors import ConfigError, LogViolation, Unavailable
+from eocat.verify.log.tiles import Tile, parse_bundle
+from eocat.verify.merkle import HASH_BYTES
+
+CHECKPOINT = "checkpoint"
+ENVELOPE = re.compile(r"envelope/[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class LogFolder:
+    """The folder of a log's files."""
+
+    path: Path
+
+    def read_checkpoint(self) -> bytes | None:
+        """The published checkpoint, or None where none was ever published here."""
+        try:
+            return (self.path / CHECKPOINT).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write_checkpoint(self, note: bytes) -> None:
+        """Publish: from here on readers see the new tree."""
+        self.replace(CHECKPOINT, note)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a file that may change, whole and durable or not at all."""
+        _replace(self.path / name, data)
+
+    def write_once(self, name: str, data: bytes) -> None:
+        """Write a file that never changes; LogViolation if there is another of its name."""
+        path = self.path / name
+        try:
+            found = path.read_bytes()
+        except FileNotFoundError:
+            _replace(path, data)
+            return
+        if found != data:
+            raise LogViolation(f"{path} holds other bytes than the log has to write there")
+
+    def drop_partials(self, tile: Tile) -> None:
+        """Remove the partial tiles that a complete one has made superfluous, as the specification allows."""
+        shutil.rmtree(self.path / f"{tile.path}.p", ignore_errors=True)
+
+    def read_tile(self, tile: Tile) -> bytes:
+        """The tile's bytes; a partial tile that is gone is the beginning of the complete one.
+
+        Raises Unavailable if neither is there.
+        """
+        for candidate in dict.fromkeys((tile, Tile(tile.level, tile.index))):
+            try:
+                return first_of(tile, candidate, (self.path / candidate.path).read_bytes())
+            except FileNotFoundError:
+                continue
+        raise Unavailable(f"the log in {self.path} has no {tile.path}")
+
+
+def first_of(wanted: Tile, found: Tile, data: bytes) -> bytes:
+    """The bytes of a partial tile, from those of the same or the complete one."""
+    if wanted == found:
+        return data
+    if wanted.level is not None:
+        return data[: wanted.width * HASH_BYTES]
+    entries = parse_bundle(data, found.width)[: wanted.width]
+    return data[: sum(2 + len(entry) for entry in entries)]
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, whole and durable or not at all."""
+    try:
+        _ensure_folder(path.parent)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(descriptor, 0o644)
+                stream.write(data)
+                stream.flush()
+                os.fsync(descriptor)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _fsync_folder(path.parent)
+    except OSError as error:
+        raise ConfigError(f"the log's file {path} cannot be written: {error.strerror}") from None
+
+
+def _ensure_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _ensure_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _fsync_folder(folder.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

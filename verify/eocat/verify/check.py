@@ -8,9 +8,10 @@ The steps, each one line of the report (docs/format.md, section 7):
     4 bytes      every signed file is there and has its digests
     5 rows       the rows hash to the signed root; the file of row hashes is theirs
     6 log        the events are in a witnessed log, the last of them is the newest (logged.py)
+    7 lineage    source scenes and weights at hand are the signed ones (lineage/gather.py)
 
-Level 1 needs 3 to 5, level 2 also 1 and 2, level 3 also 6. This version goes no higher: lineage and
-recomputation are shown as not checked. Where witnesses say when they saw the events, that time judges the
+Level 1 needs 3 to 5, level 2 also 1 and 2, level 3 also 6, level 4 also 7. This version goes no higher:
+recomputation is shown as not checked. Where witnesses say when they saw the events, that time judges the
 keys, else the verifier's own; registrars and mirrors are judged only where the policy names a log. Bytes are
 hashed before they are parsed, and a file whose digest is wrong is not parsed at all.
 """
@@ -26,6 +27,7 @@ from .errors import Malformed
 from .events import AnyStatement, parse_event
 from .evidence import Evidence, read_limited
 from .history import ROLES, BrokenHistory, History, Status, replay
+from .lineage.gather import check_lineage
 from .logged import check_logged
 from .merkle import build_tiles, tiles_bytes, tree_of
 from .policy import Policy, Role, TrustedKey
@@ -36,10 +38,7 @@ from .statement import Create, Projection, Statement, parse_time
 
 HIT_LEVEL = 2  # a hit carries no log proof
 EMBEDDINGS, ROW_HASHES = "embeddings", "row-hashes"
-NOT_CHECKED = (
-    Step("lineage", "not checked by this version", checked=False),
-    Step("recompute", "not checked by this version", checked=False),
-)
+RECOMPUTE = Step("recompute", "not checked by this version", checked=False)
 
 
 def check(
@@ -49,11 +48,12 @@ def check(
     now: datetime,
     require: int | None = None,
     rows_only: bool = False,
+    sources: Path | None = None,
 ) -> Report:
     """The report on an item.
 
     require: the level to pass; by default 3 where the policy names a log, else 2. rows_only: take any
-    encoding of the signed rows, not only the signed file.
+    encoding of the signed rows, not only the signed file. sources: a folder with source scenes and weights.
     """
     required = require or (3 if policy.log else 2)
 
@@ -74,8 +74,11 @@ def check(
     item = _check_item(evidence.item, trust.projection)
     files = _check_bytes(evidence, trust.statement, skip=EMBEDDINGS if rows_only else None)
     rows = _check_rows(evidence, files, trust.create)
-    level = _level([item, rows, *files.values()], [trust.signature, trust.history], [trust.log])
-    steps = [_summed_bytes(files), rows, item, trust.signature, trust.history, trust.log, *NOT_CHECKED]
+    lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now)
+    level = _level([item, rows, *files.values()], [trust.signature, trust.history], [trust.log], [lineage])
+    steps = [
+        _summed_bytes(files), rows, item, trust.signature, trust.history, trust.log, lineage, RECOMPUTE,
+    ]  # fmt: skip
     return report(level, *steps, statement=trust.statement)
 
 
@@ -91,6 +94,7 @@ class Trust:
     history: Step
     log: Step
     replayed: History | None = None
+    seen_by: datetime | None = None  # when witnesses had seen the events
 
     @property
     def create(self) -> Create:
@@ -120,7 +124,9 @@ def check_envelopes(
         return Trust(create, signature, broken, Step("log", "not checked: no history", checked=False))
     logged = check_logged(log_proof, envelopes, replayed.status, policy.log, now)
     signature = _check_events(parsed, statements, policy, collection, logged.seen_by or now)
-    return Trust(create, signature, _history_step(statements, replayed), logged.step, replayed)
+    return Trust(
+        create, signature, _history_step(statements, replayed), logged.step, replayed, logged.seen_by
+    )
 
 
 def _check_events(

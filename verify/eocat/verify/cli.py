@@ -45,6 +45,10 @@ def verify(
     rows_only: Annotated[
         bool, typer.Option("--rows-only", help="Accept the signed rows in any encoding of the file.")
     ] = False,
+    sources: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, exists=True, help="Folder of source scenes and weights, for level 4."),
+    ] = None,
     api: Annotated[
         str, typer.Option(help="The catalogue that collection/item is asked from.", envvar="EOCAT_API")
     ] = DEFAULT_API,
@@ -65,7 +69,9 @@ def verify(
                 if isinstance(found, bytes):
                     report = check_hit(found, policy, target=target, now=now, require=require)
                 else:
-                    report = check(found, policy, now=now, require=require, rows_only=rows_only)
+                    report = check(
+                        found, policy, now=now, require=require, rows_only=rows_only, sources=sources
+                    )
         except Exception as error:  # noqa: BLE001  one target must not hide the others' verdicts
             report = _not_judged(target, error, now, require or 1)
         reports.append(report)

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from . import canonical
 from .errors import ConfigError, Malformed
 from .keys import PublicKey, format_key, parse_key
+from .lineage.pins import Pin
 from .log.quorum import parse_log_policy
 from .statement import Identifier, Strict, Text, Time, format_time, parse_time, validated
 
@@ -80,6 +81,7 @@ class Policy(Strict):
     keys: Annotated[list[TrustedKey], Field(max_length=1024)]
     thresholds: dict[Role, Annotated[int, Field(ge=1, le=16)]]
     log: LogTrust | None = None
+    cdse: Annotated[list[Pin], Field(max_length=64, default_factory=list)]  # whose Copernicus traces count
 
     @model_validator(mode="after")
     def _keys_are_usable(self) -> Self:

@@ -1,5 +1,6 @@
-"""Level 3 with nothing feigned: a real log, two real witnesses, a policy that asks for both."""
+"""Levels 3 and 4 with nothing feigned: a real log, two real witnesses, a policy that asks for both."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from eocat.catalog.admission import register
 from eocat.catalog.cosign import witnesses_path
 from eocat.catalog.database import Database
 from eocat.catalog.keyring import Keyring, ensure_keyring
+from eocat.producer.encoders import bank as banks
 from eocat.producer.output import write_collection
 from eocat.producer.produce import Produced, produce_scene
 from eocat.producer.run import prepare_run
@@ -43,10 +45,16 @@ class Logged:
     policy: Policy
     gather: Callable[[str], Evidence]
 
-    def judge(self, item: str, policy: Policy | None = None, *, days: float = 0) -> Report:
+    def judge(
+        self, item: str, policy: Policy | None = None, *, days: float = 0, sources: Path | None = None
+    ) -> Report:
         """The report on an item as the catalogue now serves it, so many days from now."""
         now = datetime.now(UTC) + timedelta(days=days)
-        return check(self.gather(item), policy or self.policy, now=now)
+        return check(self.gather(item), policy or self.policy, now=now, sources=sources)
+
+    @property
+    def scenes(self) -> Path:
+        return self.shards[0].folder.parents[1] / "scenes"
 
     def then(self, shard: Produced, **event: str) -> None:
         """Sign one more event of a shard and register it."""
@@ -106,6 +114,32 @@ def test_a_registered_item_reaches_level_three(logged: Logged) -> None:
     assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), report.to_text()
     (step,) = [step for step in report.steps if step.name == "log"]
     assert "2 witnesses, age 0 min (at most 24 h)" in step.text
+
+
+def test_with_scenes_and_weights_at_hand_it_reaches_level_four(logged: Logged, tmp_path: Path) -> None:
+    shutil.copytree(logged.scenes, tmp_path / "sources")
+    (weights,) = Path(banks.__file__).parent.glob("banks/exact-s2-l2a-*.safetensors")
+    report = logged.judge("first", sources=tmp_path / "sources")
+    assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), "the weights are not at hand"
+    shutil.copy(weights, tmp_path / "sources")
+    report = logged.judge("first", sources=tmp_path / "sources")
+    assert (report.outcome, report.level) == (Outcome.VERIFIED, 4), report.to_text()
+
+
+def test_attack_56_another_scene_under_the_same_name_fails_the_lineage(
+    logged: Logged, tmp_path: Path
+) -> None:
+    write_scene(tmp_path / "first.tif", seed=99, size=128)
+    report = logged.judge("first", sources=tmp_path)
+    assert report.outcome is Outcome.LINEAGE_FAILED, report.to_text()
+
+
+def test_attack_58_other_weights_under_the_same_name_fail_the_lineage(logged: Logged, tmp_path: Path) -> None:
+    (weights,) = Path(banks.__file__).parent.glob("banks/exact-s2-l2a-*.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    (tmp_path / weights.name).write_bytes(data)
+    assert logged.judge("first", sources=tmp_path).outcome is Outcome.LINEAGE_FAILED
 
 
 def test_without_a_log_proof_it_is_incomplete(logged: Logged) -> None:

@@ -1,11 +1,13 @@
-"""Levels 3 and 4 with nothing feigned: a real log, two real witnesses, a policy that asks for both."""
+"""Levels 3 to 5 with nothing feigned: a real log, two real witnesses, a policy that asks for both."""
 
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from catalogue import new_database, running
 from witnesses import Served, served
@@ -14,6 +16,7 @@ from eocat.catalog.admission import register
 from eocat.catalog.cosign import witnesses_path
 from eocat.catalog.database import Database
 from eocat.catalog.keyring import Keyring, ensure_keyring
+from eocat.producer.encoders import Encoder
 from eocat.producer.encoders import bank as banks
 from eocat.producer.output import write_collection
 from eocat.producer.produce import Produced, produce_scene
@@ -24,11 +27,12 @@ from eocat.producer.sources import find_scenes
 from eocat.producer.synthetic import write_scene
 from eocat.verify.check import check
 from eocat.verify.errors import UsageError
-from eocat.verify.evidence import Evidence
+from eocat.verify.evidence import Evidence, read_folder
 from eocat.verify.fetch import fetch_envelopes, fetch_item
 from eocat.verify.keys import PublicKey
 from eocat.verify.log.note import format_vkey
 from eocat.verify.policy import LogTrust, Policy, draft_policy, parse_policy
+from eocat.verify.recompute import draw_rows
 from eocat.verify.report import Outcome, Report
 
 
@@ -45,12 +49,10 @@ class Logged:
     policy: Policy
     gather: Callable[[str], Evidence]
 
-    def judge(
-        self, item: str, policy: Policy | None = None, *, days: float = 0, sources: Path | None = None
-    ) -> Report:
+    def judge(self, item: str, policy: Policy | None = None, *, days: float = 0, **options: Any) -> Report:
         """The report on an item as the catalogue now serves it, so many days from now."""
         now = datetime.now(UTC) + timedelta(days=days)
-        return check(self.gather(item), policy or self.policy, now=now, sources=sources)
+        return check(self.gather(item), policy or self.policy, now=now, **options)
 
     @property
     def scenes(self) -> Path:
@@ -117,13 +119,65 @@ def test_a_registered_item_reaches_level_three(logged: Logged) -> None:
 
 
 def test_with_scenes_and_weights_at_hand_it_reaches_level_four(logged: Logged, tmp_path: Path) -> None:
-    shutil.copytree(logged.scenes, tmp_path / "sources")
-    (weights,) = Path(banks.__file__).parent.glob("banks/exact-s2-l2a-*.safetensors")
-    report = logged.judge("first", sources=tmp_path / "sources")
+    report = logged.judge("first", sources=logged.scenes)
     assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), "the weights are not at hand"
-    shutil.copy(weights, tmp_path / "sources")
-    report = logged.judge("first", sources=tmp_path / "sources")
+    report = logged.judge("first", sources=with_weights(logged, tmp_path / "sources"))
     assert (report.outcome, report.level) == (Outcome.VERIFIED, 4), report.to_text()
+
+
+def test_rows_made_again_bit_for_bit_reach_level_five(logged: Logged, tmp_path: Path) -> None:
+    sources = with_weights(logged, tmp_path / "sources")
+    report = logged.judge("first", sources=sources, recompute=59)
+    assert (report.outcome, report.level) == (Outcome.VERIFIED, 5), report.to_text()
+    assert "4 rows made again from the source, bit for bit the same" in report.to_text()
+
+
+def test_attack_59_a_poisoned_vector_under_a_valid_signature_is_found(logged: Logged, tmp_path: Path) -> None:
+    """A dishonest producer with a trusted key: everything but the recomputation is in order."""
+
+    class Poisoner:
+        def __init__(self, honest: Encoder) -> None:
+            self.honest = honest
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.honest, name)
+
+        def encode(self, pixels: Any, *, offset: int) -> Any:
+            vectors = self.honest.encode(pixels, offset=offset)
+            vectors[-1, 0] = np.nextafter(vectors[-1, 0], np.float16(1))
+            return vectors
+
+    sources = with_weights(logged, tmp_path / "sources")
+    (scene,) = find_scenes([sources / "first.tif"])
+    honest = prepare_run([scene], logged.signer, collection="coasts", out=tmp_path, chip_size=64)
+    run = replace(honest, encoder=Poisoner(honest.encoder))
+    shard = produce_scene(scene, run)
+    policy = parse_policy(draft_policy({"p": logged.signer.public}, ["*"], datetime.now(UTC), 1))
+    evidence, now = read_folder(shard.folder), datetime.now(UTC)
+    assert check(evidence, policy, now=now, sources=sources).outcome is Outcome.VERIFIED
+    report = check(evidence, policy, now=now, sources=sources, recompute=59)
+    assert report.outcome is Outcome.RECOMPUTE_MISMATCH, report.to_text()
+    assert "same pixels, another vector" in report.to_text()
+
+
+def test_attack_60_sources_that_are_not_served_leave_it_inconclusive(logged: Logged, tmp_path: Path) -> None:
+    assert logged.judge("first", recompute=5).outcome is Outcome.RECOMPUTE_INCONCLUSIVE
+    assert logged.judge("first", sources=tmp_path, recompute=5).outcome is Outcome.RECOMPUTE_INCONCLUSIVE
+
+
+def test_rows_are_drawn_by_the_seed_without_repeats() -> None:
+    drawn = draw_rows(b"seed", 1000, 59)
+    assert len(set(drawn)) == 59
+    assert drawn == draw_rows(b"seed", 1000, 59) != draw_rows(b"other", 1000, 59)
+    assert draw_rows(b"seed", 3, 59) == [0, 1, 2]
+
+
+def with_weights(logged: Logged, folder: Path) -> Path:
+    """A folder with the scenes and the encoder's weights."""
+    shutil.copytree(logged.scenes, folder)
+    (weights,) = Path(banks.__file__).parent.glob("banks/exact-s2-l2a-*.safetensors")
+    shutil.copy(weights, folder)
+    return folder
 
 
 def test_attack_56_another_scene_under_the_same_name_fails_the_lineage(

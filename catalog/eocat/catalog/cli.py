@@ -3,8 +3,7 @@
 # Heavy imports (psycopg, fastapi, numpy, pystac-client) stand inside the commands, so that `--help` is quick.
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ import typer
 from eocat.verify.cli import DEFAULT_API
 from eocat.verify.errors import InputError, UsageError
 from eocat.verify.home import home as default_home
-from eocat.verify.terminal import answer, answer_json, needs, note, printable
+from eocat.verify.terminal import answer, answer_json, needs, note, printable, progress_bar
 
 from .log_cli import app as log_app
 
@@ -57,7 +56,7 @@ def up(
         from .log import advance
 
         place = (home or default_home()).absolute()
-        with _progress() as progress:
+        with progress_bar() as progress:
             database = find_database(place, progress=progress)
             database.migrate(progress)
         advance(database)  # what a crash left undone; the first time, the keys and an empty log
@@ -100,7 +99,7 @@ def serve(home: Home = None, host: Host = DEFAULT_HOST, port: Port = DEFAULT_POR
 
         place = (home or default_home()).absolute()
         serving.check_address(host, port)
-        with _progress() as progress:
+        with progress_bar() as progress:
             database = find_database(place, progress=progress)
             database.migrate(progress)
         advance(database)
@@ -133,7 +132,7 @@ def register(
 
         place = (home or default_home()).absolute()
         policy = load_policy(trust or (place / "trust" if home else None), clock.now(UTC))
-        with _progress() as progress:
+        with progress_bar() as progress:
             database = find_database(place, progress=progress)
             database.migrate(progress)
             admissions = admit(database, directories, policy, progress=progress)
@@ -335,19 +334,3 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """What takes long, on stderr: a bar in a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
-        yield lambda text, done, total: bar.update(
-            task, description=printable(text), completed=done, total=total or None
-        )

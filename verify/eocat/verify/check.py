@@ -9,11 +9,12 @@ The steps, each one line of the report (docs/format.md, section 7):
     5 rows       the rows hash to the signed root; the file of row hashes is theirs
     6 log        the events are in a witnessed log, the last of them is the newest (logged.py)
     7 lineage    source scenes and weights at hand are the signed ones (lineage/gather.py)
+    8 recompute  rows drawn at random are made again from the source (recompute.py)
 
-Level 1 needs 3 to 5, level 2 also 1 and 2, level 3 also 6, level 4 also 7. This version goes no higher:
-recomputation is shown as not checked. Where witnesses say when they saw the events, that time judges the
-keys, else the verifier's own; registrars and mirrors are judged only where the policy names a log. Bytes are
-hashed before they are parsed, and a file whose digest is wrong is not parsed at all.
+Level 1 needs 3 to 5, level 2 also 1 and 2, and levels 3, 4 and 5 each one of the last three. Where witnesses
+say when they saw the events, that time judges the keys, else the verifier's own; registrars and mirrors are
+judged only where the policy names a log. Bytes are hashed before they are parsed, and a file whose digest is
+wrong is not parsed at all.
 """
 
 from dataclasses import dataclass
@@ -32,13 +33,13 @@ from .logged import check_logged
 from .merkle import build_tiles, tiles_bytes, tree_of
 from .policy import Policy, Role, TrustedKey
 from .projection import ATTESTATION, differences, project
+from .recompute import check_recompute, seed_of
 from .report import Outcome, Report, Step
 from .shard import Shard
 from .statement import Create, Projection, Statement, parse_time
 
 HIT_LEVEL = 2  # a hit carries no log proof
 EMBEDDINGS, ROW_HASHES = "embeddings", "row-hashes"
-RECOMPUTE = Step("recompute", "not checked by this version", checked=False)
 
 
 def check(
@@ -49,11 +50,13 @@ def check(
     require: int | None = None,
     rows_only: bool = False,
     sources: Path | None = None,
+    recompute: int = 0,
 ) -> Report:
     """The report on an item.
 
     require: the level to pass; by default 3 where the policy names a log, else 2. rows_only: take any
     encoding of the signed rows, not only the signed file. sources: a folder with source scenes and weights.
+    recompute: how many rows to make again.
     """
     required = require or (3 if policy.log else 2)
 
@@ -75,9 +78,11 @@ def check(
     files = _check_bytes(evidence, trust.statement, skip=EMBEDDINGS if rows_only else None)
     rows = _check_rows(evidence, files, trust.create)
     lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now)
-    level = _level([item, rows, *files.values()], [trust.signature, trust.history], [trust.log], [lineage])
+    again = _check_recompute(evidence, rows, trust, sources, recompute)
+    stages = [item, rows, *files.values()], [trust.signature, trust.history], [trust.log], [lineage], [again]
+    level = _level(*stages)
     steps = [
-        _summed_bytes(files), rows, item, trust.signature, trust.history, trust.log, lineage, RECOMPUTE,
+        _summed_bytes(files), rows, item, trust.signature, trust.history, trust.log, lineage, again,
     ]  # fmt: skip
     return report(level, *steps, statement=trust.statement)
 
@@ -95,6 +100,7 @@ class Trust:
     log: Step
     replayed: History | None = None
     seen_by: datetime | None = None  # when witnesses had seen the events
+    checkpoint: str | None = None  # the cosigned note that proved it
 
     @property
     def create(self) -> Create:
@@ -278,6 +284,14 @@ def _leaf_hashes(shard: Shard) -> bytes:
             raise Malformed(f"shard has {len(ids)} different row ids in its first {seen} rows")
         hashes.append(batch.leaf_hashes())
     return b"".join(hashes)
+
+
+def _check_recompute(evidence: Evidence, rows: Step, trust: Trust, sources: Path | None, wanted: int) -> Step:
+    """Step 8, on a shard whose rows are the signed ones."""
+    if wanted and (rows.outcome is not None or not rows.checked):
+        return Step("recompute", "not run: the rows are not the signed ones", checked=False)
+    shard = evidence.files[EMBEDDINGS] if wanted else Path()
+    return check_recompute(trust.create, shard, sources, wanted, seed_of(trust.checkpoint, trust.create.item))
 
 
 def _level(*stages: list[Step]) -> int:

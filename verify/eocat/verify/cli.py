@@ -49,6 +49,9 @@ def verify(
         Path | None,
         typer.Option(file_okay=False, exists=True, help="Folder of source scenes and weights, for level 4."),
     ] = None,
+    recompute: Annotated[
+        int, typer.Option(min=0, metavar="K", help="Make K rows again from --sources, for level 5.")
+    ] = 0,
     api: Annotated[
         str, typer.Option(help="The catalogue that collection/item is asked from.", envvar="EOCAT_API")
     ] = DEFAULT_API,
@@ -70,7 +73,13 @@ def verify(
                     report = check_hit(found, policy, target=target, now=now, require=require)
                 else:
                     report = check(
-                        found, policy, now=now, require=require, rows_only=rows_only, sources=sources
+                        found,
+                        policy,
+                        now=now,
+                        require=require,
+                        rows_only=rows_only,
+                        sources=sources,
+                        recompute=recompute,
                     )
         except Exception as error:  # noqa: BLE001  one target must not hide the others' verdicts
             report = _not_judged(target, error, now, require or 1)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from . import canonical
-from .check import HIT_LEVEL, RECOMPUTE, check_envelopes
+from .check import HIT_LEVEL, check_envelopes
 from .errors import Malformed
 from .geometry import format_wkb
 from .history import BrokenHistory
@@ -84,7 +84,7 @@ def check_hit(
     trusted = trust.signature.outcome is None and trust.history.outcome is None
     level = 0 if row.outcome else 1 + trusted
     not_signed = Step("bytes", "a hit holds one row, the shard's files were not asked for", checked=False)
-    steps = (row, not_signed, trust.signature, trust.history, trust.log, RECOMPUTE)
+    steps = (row, not_signed, trust.signature, trust.history, trust.log)
     return Report(target, now, require, level, steps, trust.statement)
 
 

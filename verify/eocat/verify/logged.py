@@ -22,10 +22,11 @@ from .report import Outcome, Step
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """The step, and the time by which witnesses had seen the events (None: nobody says)."""
+    """The step; where witnesses cosigned, also the time by which they had seen the events, and the note."""
 
     step: Step
     seen_by: datetime | None = None
+    checkpoint: str | None = None
 
 
 def check_logged(
@@ -58,7 +59,7 @@ def check_logged(
     text = f"{where}, {len(judged.witnesses)} witnesses, age {_duration(age)} (at most {_duration(limit)})"
     if age > limit:
         return Logged(Step("log", text, Outcome.STALE), judged.existed_by)
-    return Logged(Step("log", text), judged.existed_by)
+    return Logged(Step("log", text), judged.existed_by, document.checkpoint)
 
 
 def _check_checkpoint(judged: Judged) -> Step | None:

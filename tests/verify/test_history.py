@@ -134,6 +134,13 @@ def test_a_statement_with_a_wrong_member_is_malformed(create: bytes, members: di
         parse_event(envelope.payload)
 
 
+def test_an_item_does_not_supersede_itself(create: bytes) -> None:
+    held = after(create, "REGISTER")
+    itself = signed(event_after(held, "SUPERSEDE", successor="s2/scene"), PRODUCER)
+    with pytest.raises(Malformed, match="its own place"):
+        parse_event(parse_envelope(itself).payload)
+
+
 def test_a_reason_is_required_where_users_are_told_not_to_use(create: bytes) -> None:
     held = after(create, "REGISTER")
     for event in ("OBSOLETE", "WITHDRAW"):

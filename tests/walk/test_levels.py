@@ -220,6 +220,15 @@ def test_attack_54_an_old_checkpoint_is_stale(logged: Logged) -> None:
     assert logged.judge("first", days=1.1).outcome is Outcome.STALE
 
 
+def test_attack_36_an_expired_policy_is_stale_whatever_the_witnesses_saw(logged: Logged) -> None:
+    """The policy's own end counts by the verifier's clock; the log would still be fresh enough."""
+    assert logged.policy.log is not None
+    log = logged.policy.log.model_copy(update={"maxAgeHours": 24 * 30})
+    policy = logged.policy.model_copy(update={"log": log})
+    assert logged.judge("first", policy, days=2).outcome is Outcome.VERIFIED
+    assert logged.judge("first", policy, days=4).outcome is Outcome.STALE
+
+
 def test_attack_76_a_checkpoint_that_the_log_alone_signed_is_untrusted(
     logged: Logged, tmp_path: Path
 ) -> None:

@@ -125,11 +125,11 @@ def check_envelopes(
     try:
         replayed = replay([(one.payload_digest, two) for one, two in zip(parsed, statements, strict=True)])
     except BrokenHistory as error:
-        signature = _check_events(parsed, statements, policy, collection, now)
+        signature = _check_events(parsed, statements, policy, collection, now, None)
         broken = Step("history", str(error), Outcome.HISTORY_BROKEN)
         return Trust(create, signature, broken, Step("log", "not checked: no history", checked=False))
     logged = check_logged(log_proof, envelopes, replayed.status, policy.log, now)
-    signature = _check_events(parsed, statements, policy, collection, logged.seen_by or now)
+    signature = _check_events(parsed, statements, policy, collection, now, logged.seen_by)
     return Trust(
         create, signature, _history_step(statements, replayed), logged.step, replayed, logged.seen_by
     )
@@ -140,18 +140,20 @@ def _check_events(
     statements: list[AnyStatement],
     policy: Policy,
     collection: str,
-    moment: datetime,
+    now: datetime,
+    moment: datetime | None,
 ) -> Step:
     """Step 1 over the events; the CREATE's text, or what is wrong with one.
 
-    Without a log a REGISTER or COPY need only be in order: it says nothing about the item's content.
+    Without a log nobody need be trusted for a REGISTER or COPY: it says nothing about the item's content.
     """
     steps: list[Step] = []
     for envelope, statement in zip(envelopes, statements, strict=True):
         roles = ROLES[statement.predicate.event]
-        if "producer" in roles or policy.log is not None:
-            tried = [check_signatures(envelope, policy, role, collection, moment) for role in roles]
-            steps.append(next((step for step in tried if step.outcome is None), tried[0]))
+        tried = [check_signatures(envelope, policy, role, collection, now, moment) for role in roles]
+        step = next((step for step in tried if step.outcome is None), tried[0])
+        if "producer" in roles or policy.log is not None or step.outcome is Outcome.FORGED:
+            steps.append(step)
     return next((step for step in steps if step.outcome is not None), steps[0])
 
 
@@ -165,13 +167,19 @@ def _history_step(statements: list[AnyStatement], replayed: History) -> Step:
             return Step("history", f"{text} by {replayed.successor}", Outcome.SUPERSEDED)
         case Status.OBSOLETE:
             return Step("history", f"{text}: {replayed.reason}", Outcome.SUPERSEDED)
-    return Step("history", f"{text}, created {replayed.create.claimedAt}")
+    return Step("history", f"{text}, claimed {replayed.create.claimedAt}")
 
 
 def check_signatures(
-    envelope: Envelope, policy: Policy, role: Role, collection: str, moment: datetime
+    envelope: Envelope,
+    policy: Policy,
+    role: Role,
+    collection: str,
+    now: datetime,
+    moment: datetime | None = None,
 ) -> Step:
-    """Step 1. `moment` judges the keys' validity: without a witnessed time it is the verifier's own now."""
+    """Step 1. moment: the witnessed time that judges the keys, by default the verifier's own now."""
+    moment = moment or now
 
     def failed(outcome: Outcome, text: str) -> Step:
         return Step("signature", text, outcome)
@@ -182,7 +190,7 @@ def check_signatures(
             return failed(Outcome.FORGED, f"the signature of key {key_id[:16]} is invalid")
     if envelope.payload_type != PAYLOAD_TYPE:
         return failed(Outcome.MALFORMED, f"payload type {envelope.payload_type[:80]!r} is not {PAYLOAD_TYPE}")
-    if moment >= parse_time(policy.expires):
+    if now >= parse_time(policy.expires):
         return failed(Outcome.STALE, f"the trust policy expired at {policy.expires}")
     authorised = [entry for entry in policy.signers(verdicts) if entry.may(role, collection)]
     if len(authorised) < (threshold := policy.threshold(role)):

@@ -55,6 +55,12 @@ class Supersede(_Later):
     event: Literal["SUPERSEDE"]
     successor: ItemPath
 
+    @model_validator(mode="after")
+    def _another(self) -> Self:
+        if self.successor == self.item:
+            raise ValueError("an item cannot take its own place")
+        return self
+
 
 class Obsolete(_Later):
     event: Literal["OBSOLETE"]

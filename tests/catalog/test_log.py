@@ -68,6 +68,20 @@ def test_the_second_time_nothing_is_logged(world: LogWorld) -> None:
     assert advance(world.database).size == 3
 
 
+def test_an_event_queued_again_while_it_is_logged_is_dropped(world: LogWorld) -> None:
+    """What is left where one loader queues on a snapshot from before another's sequencing committed."""
+    world.add("first")
+    with world.database.connect() as connection:
+        connection.execute(
+            """INSERT INTO eocat.log_pending (collection, item_id, seq, status)
+               SELECT collection, item_id, seq, status FROM eocat.log_entry WHERE item_id = 'first'"""
+        )
+    assert world.add("second").status == "registered"
+    logged = [(item, seq) for _, item, seq in world.entries() if item]
+    assert logged == [("first", 0), ("first", 1), ("second", 0), ("second", 1)]
+    assert fetch_all(world.database, "SELECT count(*) FROM eocat.log_pending") == [(0,)]
+
+
 def test_an_empty_catalogue_has_a_log_of_one_head_map(world: LogWorld) -> None:
     assert advance(world.database).size == 1
     world.add("s1")

@@ -27,6 +27,11 @@ SELECT p.position, p.collection, p.item_id, p.seq, p.status, e.event,
  ORDER BY p.position LIMIT %s
 """
 
+QUEUED_AGAIN = """
+DELETE FROM eocat.log_pending p USING eocat.log_entry e
+ WHERE (p.collection, p.item_id, p.seq) = (e.collection, e.item_id, e.seq)
+"""
+
 HEADS = """
 SELECT DISTINCT ON (item_id) item_id, seq, status, entry FROM eocat.log_entry
  WHERE collection = %s AND index < %s ORDER BY item_id, seq DESC
@@ -55,7 +60,8 @@ def append_pending(
 ) -> None:
     """Queue committed events, as (seq, status of the item after it), in the caller's transaction.
 
-    What is queued or logged already is left as it is.
+    What is queued or logged already is left as it is. (Where an event is being logged at this moment, the
+    statement waits for that and then queues it once more, on an older snapshot: `sequence` drops it.)
     """
     connection.cursor().executemany(
         """INSERT INTO eocat.log_pending (collection, item_id, seq, status) SELECT %(c)s, %(i)s, %(n)s, %(s)s
@@ -70,6 +76,7 @@ def sequence(connection: Connection) -> bool:
     """Append what is pending, in one transaction; whether the log grew. The caller holds the log's lock."""
     with connection.transaction():
         tree = newest_tree(connection)
+        connection.execute(QUEUED_AGAIN)
         pending = connection.execute(PENDING, [BATCH]).fetchall()
         if tree is not None and not pending:
             return False

@@ -12,9 +12,9 @@ from make_shard import Made, make_shard
 
 from eocat.verify.canonical import MAX_INTEGER, encode
 from eocat.verify.errors import Malformed
+from eocat.verify.events import format_event
 from eocat.verify.statement import (
     MAX_STATEMENT_BYTES,
-    format_statement,
     format_time,
     parse_statement,
     parse_time,
@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def test_what_is_parsed_is_formatted_to_the_same_bytes(made: Made) -> None:
-    assert format_statement(parse_statement(made.payload)) == made.payload
+    assert format_event(parse_statement(made.payload)) == made.payload
 
 
 def test_files_are_all_subjects_but_the_rows(made: Made) -> None:

@@ -144,7 +144,7 @@ def _produce(scenes: list[Any], folder: Path, interval: str | None, say: list[st
     import torch
 
     from eocat.producer.cli import open_key, produce_one
-    from eocat.producer.encoders import load_encoder
+    from eocat.producer.encoders import bank_name
     from eocat.producer.interval import parse_interval
     from eocat.producer.output import write_collection
     from eocat.producer.run import prepare_run
@@ -153,7 +153,7 @@ def _produce(scenes: list[Any], folder: Path, interval: str | None, say: list[st
     run = prepare_run(
         scenes,
         open_key(KEY),
-        collection=f"demo-{load_encoder('exact', scenes[0].bands).name}",
+        collection=f"demo-{bank_name('exact', scenes[0].bands)}",
         out=folder / "shards",
         chip_size=CHIP_SIZE,
         stride=STRIDE,

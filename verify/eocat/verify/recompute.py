@@ -74,7 +74,8 @@ def check_recompute(create: Create, shard: Path, sources: Path | None, wanted: i
     numbers = draw_rows(seed, create.rows.count, wanted)
     try:
         rows, windows = _read_rows(Shard.open(shard, create.rows), numbers)
-        again = hooks[0].load()(create, windows, sources)
+        make_again: Recompute = hooks[0].load()
+        again = make_again(create, windows, sources)
     except EocatError as error:
         return _inconclusive(str(error))
     return _compare(numbers, rows, again)

@@ -269,13 +269,6 @@ def parse_statement(payload: bytes) -> Statement:
     return validated(Statement, value, what="statement")
 
 
-def format_statement(statement: Statement) -> bytes:
-    """The canonical bytes to sign; Malformed if they would be larger than a verifier reads."""
-    payload = canonical.encode(statement.model_dump(by_alias=True))
-    parse_statement(payload)
-    return payload
-
-
 def validated(model: type[Model], value: Any, *, what: str) -> Model:
     """`value` as a strict model; Malformed names the first field that is wrong."""
     try:

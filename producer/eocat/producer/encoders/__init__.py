@@ -14,7 +14,7 @@ from eocat.verify.errors import InputError, UsageError
 
 from .bank import BANKS, Weights, bands_of, read_bank
 
-__all__ = ["Encoder", "Weights", "load_encoder"]
+__all__ = ["Encoder", "Weights", "bank_name", "load_encoder"]
 
 
 class Encoder(Protocol):
@@ -64,7 +64,7 @@ def load_encoder(name: str, bands: Collection[str], *, device: str = "auto") -> 
     device: "auto" (CUDA where torch sees one), "cpu", "cuda" or "cuda:N".
     Raises UsageError for an unknown name, InputError where the scene lacks a band.
     """
-    bank = _bank_name(name, bands)
+    bank = bank_name(name, bands)
     missing = [band for band in bands_of(bank) if band not in bands]
     if missing:
         raise InputError(
@@ -77,7 +77,7 @@ def load_encoder(name: str, bands: Collection[str], *, device: str = "auto") -> 
     return ExactEncoder(read_bank(bank), device=device)
 
 
-def _bank_name(name: str, bands: Collection[str]) -> str:
+def bank_name(name: str, bands: Collection[str]) -> str:
     """Of "exact", the richest bank whose bands are all there, else the one that is nearest to it."""
     if name in BANKS:
         return name

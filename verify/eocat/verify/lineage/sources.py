@@ -15,7 +15,7 @@ from ..errors import Malformed, Unavailable
 from ..report import PRECEDENCE, Outcome, Step
 from ..statement import Source
 from .cdse import Subject, judge_product
-from .claims import ManifestClaim, TraceClaim
+from .claims import Claim, ManifestClaim, TraceClaim
 from .pins import Pin
 from .safe import check_product
 from .trace import parse_traces
@@ -48,7 +48,7 @@ class SourceVerdict:
 
 
 def check_sources(
-    sources: Sequence[tuple[Source, ManifestClaim | TraceClaim | None]],
+    sources: Sequence[tuple[Source, Claim | None]],
     evidence: Mapping[str, SourceEvidence],
     pins: Sequence[Pin],
     moment: datetime,
@@ -68,7 +68,7 @@ def check_sources(
 
 def check_source(
     source: Source,
-    claim: ManifestClaim | TraceClaim | None,
+    claim: Claim | None,
     evidence: SourceEvidence,
     pins: Sequence[Pin],
     moment: datetime,
@@ -108,9 +108,7 @@ def _file_fault(source: Source, evidence: SourceEvidence) -> Fault | None:
     return None
 
 
-def _manifest_fault(
-    source: Source, claim: ManifestClaim | TraceClaim | None, evidence: SourceEvidence
-) -> Fault | None:
+def _manifest_fault(source: Source, claim: Claim | None, evidence: SourceEvidence) -> Fault | None:
     """Of the product at hand: what its manifest belies of the source, or a claim that comes out otherwise."""
     if evidence.product is None:
         return None
@@ -126,7 +124,7 @@ def _manifest_fault(
 
 def _trace_fault(
     source: Source,
-    claim: ManifestClaim | TraceClaim | None,
+    claim: Claim | None,
     evidence: SourceEvidence,
     pins: Sequence[Pin],
     moment: datetime,

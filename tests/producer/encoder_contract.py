@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from eocat.producer.encoders import Encoder
+from eocat.producer.encoders.precision import tolerance_of
 from eocat.verify.canonical import encode
 from eocat.verify.errors import InputError
 
@@ -47,6 +48,9 @@ class EncoderContract:
         assert encoder.licence
         assert len(set(encoder.bands)) == len(encoder.bands) > 0
         assert all(len(part.sha256) == len(part.blake3) == 64 and part.size > 0 for part in encoder.weights)
+
+    def test_its_tolerance_is_that_of_its_precision(self, encoder: Encoder) -> None:
+        assert encoder.tolerance == tolerance_of(encoder.precision)
 
     def test_config_and_preprocess_are_canonical_json_without_floats(self, encoder: Encoder) -> None:
         for value in (encoder.config, encoder.preprocess, encoder.tolerance):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from eocat.verify.errors import InputError, UsageError
 
 from .bank import BANKS, Weights, bands_of, read_bank
+from .precision import Precision
 
 __all__ = ["Encoder", "Weights", "bank_name", "load_encoder"]
 
@@ -22,7 +23,8 @@ class Encoder(Protocol):
 
     bands: in the order of axis C; dimension: D; dtype: of the vectors, as the shard stores them;
     min_size: smallest chip edge in pixels; config and preprocess: JSON without floats, hashed with the
-    weights into the `space`; tolerance: how closely a recomputation must agree ({"kind": "bits"}: exactly).
+    weights into the `space`; precision: the class of its arithmetic, which the space does not depend on;
+    tolerance: what `precision.tolerance_of` says of that class, {"kind": "bits"} for "exact".
     """
 
     @property
@@ -45,6 +47,8 @@ class Encoder(Protocol):
     def config(self) -> dict[str, Any]: ...
     @property
     def preprocess(self) -> dict[str, Any]: ...
+    @property
+    def precision(self) -> Precision: ...
     @property
     def tolerance(self) -> dict[str, Any]: ...
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from eocat.verify.errors import ConfigError, InputError
 
 from .bank import Bank, Weights
+from .precision import Precision, tolerance_of
 
 Gemm = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Kernel = Literal["auto", "int8", "float32"]
@@ -50,7 +51,8 @@ class ExactEncoder:
     """
 
     dtype = "float16"
-    tolerance: dict[str, Any] = {"kind": "bits"}  # noqa: RUF012 - a constant that the contract wants as a dict
+    precision: Precision = "exact"
+    tolerance: dict[str, Any] = tolerance_of("exact")
 
     def __init__(
         self, bank: Bank, *, device: str = "auto", kernel: Kernel = "auto", block_rows: int | None = None

@@ -3,11 +3,11 @@
 import ast
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
@@ -86,7 +86,7 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 sys.path[:0] = {[str(root) for root in roots]!r}
 """
-    libraries = sysconfig.get_path("purelib")
+    libraries = str(Path(typer.__file__).parents[1])  # a .pth may lend them from another environment
     return subprocess.run(
         [sys.executable, "-S", "-c", guard + code], capture_output=True, text=True, timeout=60,
         env={"PYTHONPATH": libraries, "PATH": "/usr/bin:/bin"},

@@ -35,6 +35,7 @@ from make_shard import (
     policy_json,
 )
 
+from eocat.verify import canonical
 from eocat.verify.dsse import PAYLOAD_TYPE, Envelope, Signature, format_envelope, pae
 from eocat.verify.geometry import format_wkb, parse_wkb
 from eocat.verify.keys import format_key
@@ -57,7 +58,7 @@ def vectors() -> Iterator[tuple[str, Vector]]:
         made.sign(PRODUCER)
         for makers in (rows, bad_rows, pixels, trees, bad_proofs, keys, bad_keys, spaces):
             yield from makers()
-        for maker in (envelopes, items, hits):
+        for maker in (envelopes, evidence, items, hits):
             yield from maker(made)
 
 
@@ -274,6 +275,37 @@ def envelopes(made: Made) -> Iterator[tuple[str, Vector]]:
     )
     two["policy"]["thresholds"] = {"producer": 2}
     yield "bad/envelope-one-key-for-two", two
+
+
+def evidence(made: Made) -> Iterator[tuple[str, Vector]]:
+    """Statements whose source claims a trace, a manifest and an Item, and some that no producer may sign."""
+    trace = {"type": "cdse-trace", "traces": "01" * 32, "count": 2}
+    safe = {
+        "type": "safe-manifest", "manifest": "02" * 32, "ok": 45, "differs": 14, "missing": 0, "unlisted": 5,
+    }  # fmt: skip
+    item = {"type": "stac-item", "item": "03" * 32, "ok": 39, "differs": 0, "missing": 0, "malformed": 4}
+
+    def stating(value: Any) -> Vector:
+        statement = json.loads(made.payload)
+        statement["predicate"]["sources"][0]["evidence"] = value
+        payload = canonical.encode(statement)
+        text = format_envelope(Envelope(payload, PAYLOAD_TYPE, (PRODUCER.sign(payload),))).decode()
+        return judged("envelope", "VERIFIED", envelope=text)
+
+    yield "good/envelope-evidence", stating([trace, safe, item])
+    bad: dict[str, Any] = {
+        "empty": [],
+        "null": None,
+        "out-of-order": [safe, trace],
+        "twice": [safe, safe],
+        "unknown-type": [{"type": "checked", "by": "me"}],
+        "member-missing": [{key: value for key, value in safe.items() if key != "unlisted"}],
+        "negative": [safe | {"differs": -1}],
+        "short-digest": [trace | {"traces": "01" * 31}],
+        "no-traces": [trace | {"count": 0}],
+    }
+    for name, value in bad.items():
+        yield f"bad/envelope-evidence-{name}", stating(value) | {"outcome": "MALFORMED"}
 
 
 def items(made: Made) -> Iterator[tuple[str, Vector]]:

@@ -4,6 +4,7 @@
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,7 @@ import typer
 
 from eocat.verify.errors import ConfigError, InputError
 from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
+from eocat.verify.trust_cli import Trust
 
 from .root_cli import app as root_app
 from .sequel_cli import app as sequel_app
@@ -135,6 +137,22 @@ def produce(
     source_prefix: Annotated[
         str | None, typer.Option(help="Public address under which the scenes lie.")
     ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            exists=True,
+            help="Folder of SCENE.json Items and SCENE.traces.json (default: beside each scene).",
+        ),
+    ] = None,
+    accept_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--accept-damaged",
+            help="Use a source that differs from its own manifest or Item; the statement then says so.",
+        ),
+    ] = False,
+    trust: Trust = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Chips encoded at once.")] = 16,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: one per CPU.")] = None,
@@ -149,6 +167,9 @@ def produce(
 
         from .sources import find_scenes
 
+    from eocat.verify.trust_store import load_policy
+
+    from .evidence import EvidenceRules
     from .interval import parse_interval
     from .output import write_collection
     from .run import prepare_run
@@ -182,6 +203,7 @@ def produce(
         device=device,
         batch=batch,
         threads=threads,
+        evidence=EvidenceRules(evidence, lambda: load_policy(trust, datetime.now(UTC)).cdse, accept_damaged),
     )
     done: list[Produced] = []
     for scene in found:

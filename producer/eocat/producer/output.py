@@ -15,6 +15,7 @@ from eocat.verify.dsse import format_envelope, parse_envelope
 from eocat.verify.errors import ConfigError
 from eocat.verify.evidence import ITEM_FILE, read_envelopes, read_limited
 from eocat.verify.hit import from_microseconds
+from eocat.verify.lineage.claims import Evidence
 from eocat.verify.projection import ATTESTATION, project
 from eocat.verify.row import LEAF_FORMAT
 from eocat.verify.statement import (
@@ -53,14 +54,28 @@ def existing_shard(target: Path, task: str) -> Statement:
 
 
 def write_folder(
-    target: Path, scene: Scene, rows: ChipRows, run: Run, files: list[WeightsFile], task: str
+    target: Path,
+    scene: Scene,
+    rows: ChipRows,
+    run: Run,
+    files: list[WeightsFile],
+    evidence: Evidence,
+    task: str,
 ) -> Rows:
     """Steps 4 to 6 of a shard; returns the rows as they are claimed."""
     with _unnamed_folder(target) as folder:
-        return _write(folder, scene, rows, run, files, task)
+        return _write(folder, scene, rows, run, files, evidence, task)
 
 
-def _write(folder: Path, scene: Scene, rows: ChipRows, run: Run, files: list[WeightsFile], task: str) -> Rows:
+def _write(
+    folder: Path,
+    scene: Scene,
+    rows: ChipRows,
+    run: Run,
+    files: list[WeightsFile],
+    evidence: Evidence,
+    task: str,
+) -> Rows:
     space, dimension = run.recipe.space, int(rows.vectors.shape[1])
     about = {
         "model": {"id": run.encoder.name, "version": run.encoder.version},
@@ -107,7 +122,7 @@ def _write(folder: Path, scene: Scene, rows: ChipRows, run: Run, files: list[Wei
         licence=run.licence,
         created=now,
     )
-    source = Source(name=scene.id, uri=uri, files=files, bands=list(run.recipe.bands), evidence="none")
+    source = Source(name=scene.id, uri=uri, files=files, bands=list(run.recipe.bands), evidence=evidence)
     statement = _statement(item, claim, source, assets, scene, run, task, now)
     envelope = format_envelope(sign_statement(statement, run.signer))
     paths[ATTESTATION].write_bytes(envelope + b"\n")

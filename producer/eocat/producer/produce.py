@@ -1,6 +1,7 @@
 """From a scene to a signed shard, in the order of docs/walk.md:
 
-    1 digests   the scene's files are hashed before they are decoded
+    1 digests   the scene's files are hashed before they are decoded, and held against their manifest,
+                Item and traces (evidence.py)
     2 chips     windows in Hilbert order, those without data left out
     3 vectors   encoded batch by batch; each chip's integer pixels are hashed
     4 files     shard, row hashes, thumbnail, in a temporary folder
@@ -26,6 +27,7 @@ from eocat.verify.row import pixels_digest
 from eocat.verify.statement import WeightsFile, format_time
 
 from .chips import Chip, hilbert_order, majortom_chips, tile_chips, valid_share
+from .evidence import evidence_of
 from .output import existing_shard, write_folder
 from .recipe import Recipe
 from .run import Run
@@ -60,9 +62,10 @@ def produce_scene(scene: Scene, run: Run, progress: Progress = lambda done, tota
         return Produced(
             scene.id, target, claim.count, 0, claim.root, time.perf_counter() - began, fresh=False
         )
+    evidence = evidence_of(scene, files, run.evidence)
     chips = _layout(scene, run.recipe)
     rows = _encode(scene, chips, run, start, end, progress)
-    claim = write_folder(target, scene, rows, run, files, task)
+    claim = write_folder(target, scene, rows, run, files, evidence, task)
     left_out, seconds = len(chips) - claim.count, time.perf_counter() - began
     return Produced(scene.id, target, claim.count, left_out, claim.root, seconds, fresh=True)
 

@@ -13,6 +13,7 @@ from eocat.verify.statement import Encoder as EncoderClaim
 from eocat.verify.statement import WeightsFile, space_digest
 
 from .encoders import Encoder, load_encoder
+from .evidence import BESIDE, EvidenceRules
 from .recipe import Recipe
 from .signer import Signer
 from .sources import Scene
@@ -34,6 +35,7 @@ class Run:
     device: str
     batch: int
     threads: int
+    evidence: EvidenceRules = BESIDE
 
     @property
     def folder(self) -> Path:
@@ -76,6 +78,7 @@ def prepare_run(
     device: str = "auto",
     batch: int = 16,
     threads: int = 1,
+    evidence: EvidenceRules = BESIDE,
 ) -> Run:
     """The run over `scenes` with the encoder that their bands select. stride: by default the chip's size.
 
@@ -110,6 +113,7 @@ def prepare_run(
         device=device,
         batch=batch,
         threads=threads,
+        evidence=evidence,
     )
     _check_space(run)
     return run

@@ -1,12 +1,17 @@
 """checksums.py: every checksum of an Item, ok or malformed with its reason."""
 
 import json
+from collections.abc import Callable
+from hashlib import md5, sha3_256
 from pathlib import Path
 
 import pytest
+from lineage.make_product import BAND_NAME, FILES, ROOT, make_folder, make_zip
 
 from eocat.verify.errors import Malformed
-from eocat.verify.lineage.checksums import list_checksums
+from eocat.verify.lineage.at_hand import files_at_hand
+from eocat.verify.lineage.checksums import ItemVerdict, check_checksums, list_checksums
+from eocat.verify.report import Outcome
 
 SHA = "ab" * 32
 
@@ -72,3 +77,65 @@ def test_members_of_another_kind_state_nothing_and_no_item_is_malformed() -> Non
     for data in (b"[]", b"{", b'{"a":1,"a":1}'):
         with pytest.raises(Malformed):
             list_checksums(data)
+
+
+def stated(name: str, multihash: str) -> dict[str, str]:
+    return {"href": f"s3://eodata/x/{name}", "file:local_path": name, "file:checksum": multihash}
+
+
+@pytest.mark.parametrize("make", [make_folder, make_zip])
+def test_checksums_are_held_against_a_products_files(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    band = stated(f"{ROOT}/{BAND_NAME}", "1620" + sha3_256(FILES[BAND_NAME]).hexdigest())
+    data = item(
+        assets={
+            "B02": band
+            | {"alternate": {"https": {"file:checksum": "1620" + SHA, "href": "https://a/B02.jp2"}}},
+            "meta": stated(f"{ROOT}/MTD_MSIL1C.xml", "d50110" + md5(b"<metadata/>").hexdigest()),
+            "gone": stated(f"{ROOT}/gone.jp2", "1220" + SHA),
+            "bad": stated(f"{ROOT}/{BAND_NAME}", "d50120" + SHA),
+            "elsewhere": stated("../../etc/passwd", "1220" + SHA),
+        },
+        links=[{"rel": "derived_from", "href": "./a", "file:checksum": "1220" + SHA}],
+        id="scene",
+    )
+    path = make(tmp_path)
+    with files_at_hand({}, path) as files:
+        report = check_checksums(data, files)
+    assert [(found.place, found.verdict.value) for found in report.sums] == [
+        ("assets.B02", "ok"),
+        ("assets.B02.alternate.https", "differs"),
+        ("assets.meta", "ok"),
+        ("assets.gone", "missing"),
+        ("assets.bad", "malformed"),
+        ("assets.elsewhere", "missing"),
+    ]
+    assert report.judge() is Outcome.MALFORMED
+    assert (
+        report.to_text() == "checksums of the Item scene: 2 ok, 1 differs, 2 missing, 1 malformed, unsigned"
+    )
+
+
+def test_a_zip_is_a_file_of_its_own_and_plain_files_are_found_by_name(tmp_path: Path) -> None:
+    path = make_zip(tmp_path)
+    (tmp_path / "B04.tif").write_bytes(b"band")
+    good = "d50110" + md5(path.read_bytes()).hexdigest()
+    data = item(
+        assets={
+            "Product": stated(path.name, good),
+            "B04": {
+                "href": "https://x/B04.tif?token=1",
+                "file:checksum": "d50110" + md5(b"band").hexdigest(),
+            },
+        }
+    )
+    with files_at_hand({"folder/B04.tif": tmp_path / "B04.tif"}, path) as files:
+        report = check_checksums(data, files)
+    assert (report.count(ItemVerdict.OK), report.judge()) == (2, None)
+
+
+def test_two_files_of_one_name_are_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"band")
+    data = item(assets={"a": {"href": "./a.tif", "file:checksum": "1220" + SHA}})
+    plain = {"one/a.tif": tmp_path / "a.tif", "two/a.tif": tmp_path / "a.tif"}
+    with files_at_hand(plain, None) as files:
+        assert check_checksums(data, files).judge() is Outcome.UNAVAILABLE

@@ -47,7 +47,8 @@ def answer(*traces: Trace) -> bytes:
 def judged(
     source: Source, evidence: SourceEvidence, claim: ManifestClaim | TraceClaim | None = None
 ) -> SourceVerdict:
-    return check_source(source, claim, evidence, PINS, NOW)
+    stated = source.model_copy(update={"evidence": [claim] if claim else "none"})
+    return check_source(stated, evidence, PINS, NOW)
 
 
 def test_a_source_with_its_own_trace_is_traced_and_one_without_counts_by_hash(tmp_path: Path) -> None:
@@ -60,7 +61,8 @@ def test_a_source_with_its_own_trace_is_traced_and_one_without_counts_by_hash(tm
     assert (verdict.outcome, verdict.traced) == (None, True), verdict.text
     assert judged(source, SourceEvidence()) == SourceVerdict(ROOT, None, f"{ROOT}: by hash only")
     other = source.model_copy(update={"name": "other"})
-    step = check_sources([(source, claim), (other, None)], {ROOT: whole}, PINS, NOW)
+    stated = source.model_copy(update={"evidence": [claim]})
+    step = check_sources([stated, other], {ROOT: whole}, PINS, NOW)
     assert step.outcome is None
     assert step.text == "2 scenes: 1 with their own trace, 1 by hash only"
 
@@ -79,7 +81,7 @@ def test_attack_56_source_scene_replaced(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"x")
     verdict = judged(source, SourceEvidence({path.name: path}))
     assert verdict.outcome is Outcome.LINEAGE_FAILED
-    step = check_sources([(source, None)], {ROOT: SourceEvidence({path.name: path})}, PINS, NOW)
+    step = check_sources([source], {ROOT: SourceEvidence({path.name: path})}, PINS, NOW)
     assert step.outcome is Outcome.LINEAGE_FAILED
 
 

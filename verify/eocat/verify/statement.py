@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from . import canonical
 from .errors import Malformed
 from .geometry import format_wkb
+from .lineage.claims import Evidence
 from .row import MAX_DIMENSION
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -130,7 +131,7 @@ class Source(Strict):
     uri: Text
     files: Annotated[list[WeightsFile], Field(min_length=1, max_length=4096)]
     bands: Annotated[list[Text], Field(min_length=1, max_length=512)]
-    evidence: Literal["none"]
+    evidence: Evidence
 
 
 class Code(Strict):

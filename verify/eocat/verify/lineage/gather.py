@@ -1,13 +1,15 @@
 """Step 7: what a folder of the user's holds of a statement's sources and weights, held against both.
 
     FOLDER/<file's name>              a source or weights file, by its name in the statement or its last part
-    FOLDER/<scene>.SAFE, <scene>.zip  the scene's product, for its manifest
+    FOLDER/<scene>.SAFE, <scene>.zip  the scene's product; also under the name that its files have
+    FOLDER/<scene>.json               the STAC Item of the scene, where it is none of its files
     FOLDER/<scene>.traces.json        the answer of the Copernicus traceability service
 
-Level 4 is reached where every source is at hand whole, or has an authentic trace, and every weights file is.
+Level 4 is reached where every source is at hand whole, or has an authentic trace, and every weights file is,
+and where the statement itself says of no source that it is damaged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,10 +17,15 @@ from ..errors import Malformed
 from ..evidence import read_limited
 from ..report import Outcome, Step
 from ..statement import Create, Source
+from .checksums import MAX_ITEM_BYTES
+from .claims import ItemClaim, claim_of
+from .manifest import NAME as MANIFEST
 from .pins import Pin
 from .sources import STEP, SourceEvidence, check_sources
 from .trace import MAX_BYTES
 from .weights import check_weights
+
+TRACES_SUFFIX, ITEM_SUFFIX = ".traces.json", ".json"
 
 
 def check_lineage(folder: Path | None, create: Create, pins: Sequence[Pin], moment: datetime) -> Step:
@@ -29,7 +36,7 @@ def check_lineage(folder: Path | None, create: Create, pins: Sequence[Pin], mome
         found = {source.name: gather(folder, source) for source in create.sources}
     except Malformed as error:
         return Step(STEP, str(error), Outcome.MALFORMED)
-    sources = check_sources([(source, None) for source in create.sources], found, pins, moment)
+    sources = check_sources(create.sources, found, pins, moment)
     weights = {part.name: path for part in create.encoder.weights if (path := _file(folder, part.name))}
     encoder = check_weights(create.encoder, weights)
     for step in (sources, encoder):
@@ -40,19 +47,37 @@ def check_lineage(folder: Path | None, create: Create, pins: Sequence[Pin], mome
         for source, evidence in zip(create.sources, found.values(), strict=True)
     )
     missing = "" if complete else "; not all of it is at hand"
-    return Step(STEP, f"{sources.text}; {encoder.text}{missing}", checked=complete)
+    return Step(STEP, f"{sources.text}; {encoder.text}{missing}", checked=complete and sources.checked)
 
 
 def gather(folder: Path, source: Source) -> SourceEvidence:
     """What `folder` holds of one source."""
     files = {file.name: path for file in source.files if (path := _file(folder, file.name))}
-    products = [folder / f"{source.name}{suffix}" for suffix in (".SAFE", ".SAFE.zip", ".zip")]
-    traces = _file(folder, f"{source.name}.traces.json")
+    traces = _file(folder, f"{source.name}{TRACES_SUFFIX}")
     return SourceEvidence(
         files=files,
-        product=next((path for path in products if path.exists()), None),
+        product=_product(folder, source),
+        item=_item(folder, source, files),
         traces=read_limited(traces, MAX_BYTES) if traces else None,
     )
+
+
+def _product(folder: Path, source: Source) -> Path | None:
+    """The SAFE product: under the scene's name, or under the one that its files are signed with."""
+    signed = {file.name.partition("/")[0] for file in source.files}
+    names = [f"{source.name}{suffix}" for suffix in (".SAFE", ".SAFE.zip", ".zip")]
+    for path in (folder / name for name in (*names, *sorted(signed))):
+        if (path / MANIFEST).is_file() or (path.suffix == ".zip" and path.is_file()):
+            return path
+    return None
+
+
+def _item(folder: Path, source: Source, files: Mapping[str, Path]) -> bytes | None:
+    """The scene's Item: the file of the source that the statement claims as such, or the one beside it."""
+    claim = claim_of(source.evidence, ItemClaim)
+    claimed = [file.name for file in source.files if claim and file.sha256 == claim.item]
+    path = files.get(claimed[0]) if claimed else _file(folder, f"{source.name}{ITEM_SUFFIX}")
+    return read_limited(path, MAX_ITEM_BYTES) if path else None
 
 
 def _file(folder: Path, name: str) -> Path | None:

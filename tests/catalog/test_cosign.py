@@ -11,12 +11,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from catalogue import new_database
+from catalogue import fetch_all, new_database
 from log_world import LogWorld
 from make_notes import Signer, note_of
 from typer.testing import CliRunner
 from witnesses import DrawnLog, Served, served
 
+from eocat.catalog.admission import register
 from eocat.catalog.cosign import Asked, Witnesses, read_witnesses, witnesses_path
 from eocat.catalog.database import Database
 from eocat.catalog.keyring import read_verifier
@@ -26,7 +27,10 @@ from eocat.catalog.log_files import LogFolder
 from eocat.catalog.log_proof import item_log_proof
 from eocat.catalog.renewal import renew
 from eocat.verify.errors import ConfigError
-from eocat.verify.log.checkpoint import format_checkpoint
+from eocat.verify.history import Status
+from eocat.verify.log.checkpoint import format_checkpoint, parse_checkpoint
+from eocat.verify.log.entry import entry_of
+from eocat.verify.log.item_proof import check_log_proof
 from eocat.verify.log.note import COSIGNATURE, Note, VerifierKey, format_note, format_vkey, parse_note
 from eocat.verify.log.quorum import LogPolicy, parse_log_policy
 
@@ -302,7 +306,7 @@ def test_a_catalogue_publishes_with_two_of_three(
             judged = policy.judge(note, datetime.now(UTC))
             assert judged.quorum_met
             assert judged.witnesses.keys() == {"w1", "w2"}
-            assert item_log_proof(world.database, "demo", item).checkpoint.encode() == note
+            assert item_log_proof(world.database, "demo", item).checkpoints[-1].note.encode() == note
         assert "witness w3: unavailable: cannot be reached" in caplog.text
         assert "without the quorum" not in caplog.text
 
@@ -312,7 +316,7 @@ def test_a_catalogue_publishes_with_two_of_three(
         note = log_folder(world.home).read_checkpoint()
         assert note is not None
         assert len(parse_note(note).signatures) == 4
-        assert item_log_proof(world.database, "demo", "s1").checkpoint.encode() == note
+        assert item_log_proof(world.database, "demo", "s1").checkpoints[-1].note.encode() == note
         world.audit(tmp_path / "auditor")
 
 
@@ -347,3 +351,67 @@ def test_the_command_says_who_cosigned(
         facts = json.loads(ran.stdout)
         assert (facts["size"], facts["quorumMet"]) == (1, True)
         assert [one["outcome"] for one in facts["witnesses"]] == ["cosigned", "cosigned", "unavailable"]
+
+
+def test_the_first_note_with_a_quorum_is_kept_and_dates_the_events(world: LogWorld, tmp_path: Path) -> None:
+    """Published without the quorum, cosigned later, cosigned again: the first with the quorum stays."""
+    advance(world.database)
+    key = read_verifier(world.home)
+
+    def kept() -> list[tuple[int, bytes]]:
+        rows = fetch_all(world.database, "SELECT size, note FROM eocat.log_cosigned ORDER BY size")
+        return [(size, bytes(note)) for size, note in rows]
+
+    with three_witnesses(tmp_path, key) as (w1, w2, w3):
+        path, log = witnesses_path(world.home), f"log {format_vkey(key)}\n"
+        path.write_text(log + w1.line("w1") + down(2) + down(3) + QUORUM)
+        world.add("s1")
+        assert kept() == [], "one witness is no quorum"
+        proof = item_log_proof(world.database, "demo", "s1")
+        assert len(proof.checkpoints) == 1, "the newest one has to do"
+
+        path.write_text(log + w1.line("w1") + w2.line("w2") + w3.line("w3") + QUORUM)
+        assert renew(world.database).quorum_met
+        first = log_folder(world.home).read_checkpoint()
+        assert first is not None
+        assert kept() == [(4, first)]
+        time.sleep(1.1)  # a cosignature's time is in seconds
+        assert renew(world.database).quorum_met
+        renewed = log_folder(world.home).read_checkpoint()
+        assert renewed != first
+        assert kept() == [(4, first)], "the first stays"
+
+        world.add("s2")
+        assert [size for size, _ in kept()] == [4, 7]
+        proof = item_log_proof(world.database, "demo", "s1")
+        newest = log_folder(world.home).read_checkpoint()
+        assert newest is not None
+        assert [one.note.encode() for one in proof.checkpoints] == [first, newest]
+        assert [event.checkpoint for event in proof.events] == [0, 0]
+        check_log_proof(
+            proof,
+            [entry_of(one) for one in world.held("s1")],
+            Status.ACTIVE,
+            [parse_checkpoint(parse_note(one.note.encode()).text) for one in proof.checkpoints],
+        )
+        assert len(item_log_proof(world.database, "demo", "s2").checkpoints) == 1
+
+
+def test_a_crash_between_publishing_and_keeping_is_made_good(world: LogWorld, tmp_path: Path) -> None:
+    advance(world.database)
+    with three_witnesses(tmp_path, read_verifier(world.home)) as (w1, w2, w3):
+        witnesses_path(world.home).write_text(w1.line("w1") + w2.line("w2") + w3.line("w3") + QUORUM)
+        folder = world.write("s1")
+
+        class Crash(Exception):
+            pass
+
+        def crash(name: str) -> None:
+            if name == "published":
+                raise Crash
+
+        with pytest.raises(Crash):
+            register(world.database, [folder], world.policy, step=crash)
+        assert fetch_all(world.database, "SELECT size FROM eocat.log_cosigned") == []
+        advance(world.database)
+        assert fetch_all(world.database, "SELECT size FROM eocat.log_cosigned") == [(4,)]

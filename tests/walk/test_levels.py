@@ -1,6 +1,7 @@
 """Levels 3 to 5 with nothing feigned: a real log, two real witnesses, a policy that asks for both."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from eocat.catalog.admission import register
 from eocat.catalog.cosign import witnesses_path
 from eocat.catalog.database import Database
 from eocat.catalog.keyring import Keyring, ensure_keyring
+from eocat.catalog.renewal import renew
 from eocat.producer.encoders import Encoder
 from eocat.producer.encoders import bank as banks
 from eocat.producer.output import write_collection
@@ -30,10 +32,13 @@ from eocat.verify.errors import UsageError
 from eocat.verify.evidence import Evidence, read_folder
 from eocat.verify.fetch import fetch_envelopes, fetch_item
 from eocat.verify.keys import PublicKey
+from eocat.verify.log.item_proof import parse_item_proof
 from eocat.verify.log.note import format_vkey
+from eocat.verify.log.quorum import parse_log_policy
 from eocat.verify.policy import LogTrust, Policy, draft_policy, parse_policy
 from eocat.verify.recompute import draw_rows
 from eocat.verify.report import Outcome, Report
+from eocat.verify.statement import format_time
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def test_a_registered_item_reaches_level_three(logged: Logged) -> None:
     report = logged.judge("first")
     assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), report.to_text()
     (step,) = [step for step in report.steps if step.name == "log"]
-    assert "2 witnesses, age 0 min (at most 24 h)" in step.text
+    assert "2/2 witnesses, age 0 min (at most 24 h)" in step.text
 
 
 def test_with_scenes_and_weights_at_hand_it_reaches_level_four(logged: Logged, tmp_path: Path) -> None:
@@ -236,6 +241,25 @@ def test_attack_76_a_checkpoint_that_the_log_alone_signed_is_untrusted(
     with served(tmp_path / "w2", [logged.keyring.verifier], "w2.example") as silent:
         policy = policy_of(logged.keyring, logged.signer, logged.keyring.registrar, silent)
         assert logged.judge("first", policy).outcome is Outcome.UNTRUSTED
+
+
+def test_attack_36_37_a_key_that_ends_leaves_what_witnesses_saw_before(logged: Logged) -> None:
+    """The log goes on and is cosigned again; the item keeps the time at which it was first seen."""
+    proof = parse_item_proof(logged.gather("first").log_proof or b"")
+    assert logged.policy.log is not None
+    quorum = parse_log_policy(logged.policy.log.policy.encode())
+    seen = quorum.judge(proof.checkpoints[0].note.encode(), datetime.now(UTC)).existed_by
+    assert seen is not None
+    time.sleep(max(0.0, 2.1 - (datetime.now(UTC) - seen).total_seconds()))
+    assert renew(logged.database).quorum_met
+    end = format_time(seen + timedelta(seconds=1))
+    for ended in ("retiredAt", "compromisedSince", "notAfter"):
+        keys = [key.model_copy(update={ended: end} if key.name == "p" else {}) for key in logged.policy.keys]
+        policy = logged.policy.model_copy(update={"keys": keys})
+        report = logged.judge("first", policy)
+        assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), report.to_text()
+        alone = replace(logged.gather("first"), log_proof=None)
+        assert check(alone, policy, now=datetime.now(UTC)).outcome is Outcome.KEY_INVALID_AT_TIME
 
 
 def test_without_witnesses_in_the_policy_level_three_is_not_reached(logged: Logged) -> None:

@@ -79,6 +79,12 @@ class Witnesses:
     def is_quorum(self, asked: Sequence[Asked]) -> bool:
         return self.policy.met_by({one.name for one in asked if one.signature})
 
+    def have_signed(self, note: bytes) -> bool:
+        """Whether the cosignatures on a published checkpoint are a quorum."""
+        signed = signed_by(parse_note(note), [each.key for each in self.policy.witnesses])
+        keys = {key for key, _ in signed.valid}
+        return self.policy.met_by({each.name for each in self.policy.witnesses if each.key in keys})
+
     def ask(self, note: bytes) -> tuple[Asked, ...]:
         """What came of asking every witness, in the policy's order, after `bound_s` seconds at most."""
         deadline = time.monotonic() + self.bound_s

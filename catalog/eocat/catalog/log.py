@@ -6,7 +6,7 @@
     4 sign      the checkpoint of the new size
     5 cosign    witnesses are asked, where there are any
     6 publish   the checkpoint's file is replaced
-    7 record    the published note goes into the database
+    7 record    the published note goes into the database, and where it has the quorum, there for good
 
 `advance` does 2 to 7 under one lock and may be called at any time: what a crash left undone is taken up where
 it stopped. Nothing is signed but what begins with the tree that was last recorded, in the database and in the
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eocat.verify.errors import ConfigError, LogViolation, Malformed
-from eocat.verify.log.checkpoint import Checkpoint, format_checkpoint
+from eocat.verify.log.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint
 from eocat.verify.log.entry import parse_entry
 from eocat.verify.log.heads import is_heads
 from eocat.verify.log.note import (
@@ -32,7 +32,7 @@ from eocat.verify.log.note import (
 from eocat.verify.log.tiles import Tile, parse_bundle, tiles_between
 from eocat.verify.merkle import TILE_WIDTH, leaf_hash
 
-from .cosign import read_witnesses
+from .cosign import Witnesses, read_witnesses
 from .database import Database
 from .keyring import Keyring, ensure_keyring, keys_folder
 from .log_evidence import open_checkpoint, write_evidence
@@ -75,13 +75,15 @@ def advance(database: Database, *, cosign: Cosign | None = None, step: Step = la
     Raises LogViolation where database, files and tree contradict each other: then nothing is signed.
     """
     keyring, folder = open_keyring(database), log_folder(database.required_home())
-    if cosign is None and (witnesses := read_witnesses(database.required_home(), keyring.verifier)):
+    witnesses = read_witnesses(database.required_home(), keyring.verifier)
+    if cosign is None and witnesses is not None:
         cosign = witnesses.cosign
     with database.connect(autocommit=True) as connection:
         connection.execute("SET synchronous_commit TO on")  # what is signed must not be lost again
         connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])  # freed with the connection
         _claim(connection, keyring)
         published = _reconcile(connection, folder, keyring.verifier)
+        keep_cosigned(connection, folder, witnesses)  # of a run that ended between steps 6 and 7
         while sequence(connection):
             step("sequenced")
         tree = newest_tree(connection)
@@ -101,6 +103,7 @@ def advance(database: Database, *, cosign: Cosign | None = None, step: Step = la
         folder.write_checkpoint(note)
         step("published")
         _record(connection, tree.size, note)
+        keep_cosigned(connection, folder, witnesses)
         step("recorded")
         _drop_partials(folder, published.size if published else 0, tree.size)
     return checkpoint
@@ -213,6 +216,16 @@ def _with_cosignatures(data: bytes, lines: Sequence[Signature]) -> bytes:
 
 def _record(connection: Connection, size: int, note: bytes) -> None:
     connection.execute("INSERT INTO eocat.log_checkpoint (size, note) VALUES (%s, %s)", [size, note])
+
+
+def keep_cosigned(connection: Connection, folder: LogFolder, witnesses: Witnesses | None) -> None:
+    """Keep the published note if it is the first of its size that has the quorum: it dates the events."""
+    note = folder.read_checkpoint()
+    if note is not None and witnesses is not None and witnesses.have_signed(note):
+        connection.execute(
+            "INSERT INTO eocat.log_cosigned (size, note) VALUES (%s, %s) ON CONFLICT (size) DO NOTHING",
+            [parse_checkpoint(parse_note(note).text).size, note],
+        )
 
 
 def _drop_partials(folder: LogFolder, old: int, new: int) -> None:

@@ -1,19 +1,39 @@
 """The log proof of an item, made from the database as the newest published checkpoint saw it.
 
-The document is `eocat.verify.log.item_proof`'s, where also stands what it proves and how that is checked.
+Each event comes with the first checkpoint that holds it and had a quorum of the log's own witnesses, so that
+readers can date it; where there is none yet, with the newest. The document, what it proves and how that is
+checked stand in `eocat.verify.log.item_proof`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from eocat.verify.log.heads import Included, LeafT, SortedTree
 from eocat.verify.log.item_proof import LOG_PROOF_FORMAT, ItemProof
 from eocat.verify.log.note import parse_note
+from eocat.verify.merkle import Tree
 from eocat.verify.statement import validated
 
 from .database import Database
 from .log import log_folder
 from .log_store import Connection, collections_at, heads_at, tree_at
 from .similar import NotFound
+
+FIRST_COSIGNED = """
+SELECT e.index, c.size, c.note FROM eocat.log_entry e
+  LEFT JOIN LATERAL (SELECT size, note FROM eocat.log_cosigned
+                      WHERE size > e.index AND size <= %(size)s ORDER BY size LIMIT 1) c ON true
+ WHERE e.collection = %(collection)s AND e.item_id = %(item)s AND e.index < %(size)s ORDER BY e.seq
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A checkpoint that a proof shows: its size, and the note."""
+
+    size: int
+    note: bytes
 
 
 def item_log_proof(database: Database, collection: str, item: str) -> ItemProof:
@@ -23,48 +43,64 @@ def item_log_proof(database: Database, collection: str, item: str) -> ItemProof:
         row = connection.execute(
             "SELECT size, note FROM eocat.log_checkpoint ORDER BY size DESC LIMIT 1"
         ).fetchone()
-        places = connection.execute(
-            """SELECT index FROM eocat.log_entry
-                WHERE collection = %s AND item_id = %s AND index < %s ORDER BY seq""",
-            [collection, item, row[0] if row else 0],
-        ).fetchall()
-        if row is None or not places:
+        newest = _Shown(row[0], _renewed(database, bytes(row[1]))) if row else _Shown(0, b"")
+        events = [
+            (index, _Shown(size, bytes(note)) if size is not None else newest)
+            for index, size, note in connection.execute(
+                FIRST_COSIGNED, {"size": newest.size, "collection": collection, "item": item}
+            )
+        ]
+        if not events:
             raise NotFound(f"the published log holds no event of {collection}/{item}")
-        note = _renewed(database, bytes(row[1]))
-        return _build(connection, row[0], note, [place[0] for place in places], collection, item)
+        return _build(connection, newest, events, collection, item)
 
 
 def _build(
-    connection: Connection, size: int, note: bytes, places: Sequence[int], collection: str, item: str
+    connection: Connection, newest: _Shown, events: Sequence[tuple[int, _Shown]], collection: str, item: str
 ) -> ItemProof:
-    tree = tree_at(connection, size)
-    collections = collections_at(connection, size)
-    heads = heads_at(connection, collection, size)
-    outer, inner = _present(collections, collection), _present(heads, item)
+    shown = list(dict.fromkeys([*(one for _, one in events), newest]))  # in order of size
+    trees = {one.size: tree_at(connection, one.size) for one in shown}
     document = {
         "type": LOG_PROOF_FORMAT,
-        "checkpoint": note.decode(),
-        "events": [{"index": place, "path": _hex(tree.prove(place))} for place in places],
-        "heads": {
-            "index": size - 1,
-            "path": _hex(tree.prove(size - 1)),
-            "collections": {"count": len(collections), "root": collections.root()},
-            "collection": {
-                "index": outer.index,
-                "path": _hex(outer.path),
-                "items": len(heads),
-                "root": heads.root(),
-            },
-            "item": {
-                "index": inner.index,
-                "path": _hex(inner.path),
-                "seq": inner.leaf.seq,
-                "status": inner.leaf.status,
-                "payload": inner.leaf.payload,
-            },
-        },
+        "checkpoints": [
+            {"note": one.note.decode(), "path": _consistency(trees[newest.size], one.size)} for one in shown
+        ],
+        "events": [
+            {"checkpoint": shown.index(one), "index": index, "path": _hex(trees[one.size].prove(index))}
+            for index, one in events
+        ],
+        "heads": _heads(connection, trees[newest.size], collection, item),
     }
     return validated(ItemProof, document, what="log proof")
+
+
+def _consistency(newest: Tree, size: int) -> list[str]:
+    return _hex(newest.prove_consistency(size)) if size < newest.size else []
+
+
+def _heads(connection: Connection, tree: Tree, collection: str, item: str) -> dict[str, Any]:
+    """The head map of the newest tree, down to the item."""
+    collections = collections_at(connection, tree.size)
+    heads = heads_at(connection, collection, tree.size)
+    outer, inner = _present(collections, collection), _present(heads, item)
+    return {
+        "index": tree.size - 1,
+        "path": _hex(tree.prove(tree.size - 1)),
+        "collections": {"count": len(collections), "root": collections.root()},
+        "collection": {
+            "index": outer.index,
+            "path": _hex(outer.path),
+            "items": len(heads),
+            "root": heads.root(),
+        },
+        "item": {
+            "index": inner.index,
+            "path": _hex(inner.path),
+            "seq": inner.leaf.seq,
+            "status": inner.leaf.status,
+            "payload": inner.leaf.payload,
+        },
+    }
 
 
 def _renewed(database: Database, recorded: bytes) -> bytes:

@@ -1,9 +1,10 @@
-"""The tables of the transparency log (design of provenance, section 6); migrations/versions/0002 makes them.
+"""The tables of the transparency log (design of provenance, section 6); migrations 0002 and 0003 make them.
 
     log_pending                 events that are committed and not yet in the log, in order of arrival
     log_entry ── log_hash       the entries by index; the hashes of complete tiles, level 1 and up
     log_collection              roots of the head map's collections, at each heads entry that changed them
     log_tree ── log_checkpoint  sizes that were sequenced, each with a heads entry last; those published
+             └─ log_cosigned    and of those the first note that had the quorum, which dates their events
     log_key                     the log's name and key: one row, so that no other key ever signs this log
 
 All but `log_pending` refuse UPDATE, DELETE and TRUNCATE, also by the owner.
@@ -99,6 +100,13 @@ def declare(metadata: MetaData) -> None:
         Column("size", BigInteger, ForeignKey("eocat.log_tree.size"), primary_key=True, autoincrement=False),
         Column("note", LargeBinary, nullable=False),  # the signed note as it was published
         now("published_at"),
+    )
+    Table(
+        "log_cosigned",
+        metadata,
+        Column("size", BigInteger, ForeignKey("eocat.log_tree.size"), primary_key=True, autoincrement=False),
+        Column("note", LargeBinary, nullable=False),
+        now("kept_at"),
     )
     Table(
         "log_key",

@@ -1,7 +1,7 @@
 """New cosignatures for the checkpoint that is published: a log that does not grow must not look frozen.
 
 Readers take a log's age from its witnesses' times. `renew` asks all of them again, in the log's own lock; a
-witness that does not answer keeps the line that it had.
+witness that does not answer keeps the line that it had. A first note with the quorum is kept for good.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from eocat.verify.log.note import Note, format_note, parse_note, signed_by
 
 from .cosign import Asked, read_witnesses, witnesses_path
 from .database import Database
-from .log import LOCK, log_folder, open_keyring
+from .log import LOCK, keep_cosigned, log_folder, open_keyring
 from .log_evidence import open_checkpoint
 
 
@@ -45,4 +45,5 @@ def renew(database: Database) -> Renewal:
         kept = tuple(line for line in note.signatures if (line.name, line.key_id) not in replaced)
         if fresh:
             folder.write_checkpoint(format_note(Note(note.text, (*kept, *fresh))))
+        keep_cosigned(connection, folder, witnesses)
     return Renewal(checkpoint, asked, witnesses.is_quorum(asked))

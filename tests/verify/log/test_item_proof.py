@@ -35,7 +35,7 @@ class Shown:
 
     def check(self) -> None:
         check_log_proof(
-            parse_item_proof(canonical.encode(self.document)), self.events, self.status, self.checkpoint
+            parse_item_proof(canonical.encode(self.document)), self.events, self.status, [self.checkpoint]
         )
 
 
@@ -66,8 +66,8 @@ def shown(events: list[Entry], statuses: dict[str, str], item: str) -> Shown:
     own = [(index, one) for index, one in enumerate(events) if one.item == item]
     document = {
         "type": "eocat-logproof/v1",
-        "checkpoint": "judged elsewhere",
-        "events": [{"index": index, "path": path(tree.prove(index))} for index, _ in own],
+        "checkpoints": [{"note": "judged elsewhere", "path": []}],
+        "events": [{"checkpoint": 0, "index": index, "path": path(tree.prove(index))} for index, _ in own],
         "heads": {
             "index": size - 1,
             "path": path(tree.prove(size - 1)),
@@ -118,6 +118,7 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "wrong index": lambda d: d["events"][0].update(index=2),
     "index beyond": lambda d: d["events"][1].update(index=11),
     "cut path": lambda d: d["events"][0]["path"].pop(),
+    "consistency that is none": lambda d: d["checkpoints"][0].update(path=["0" * 64]),
     "longer path": lambda d: d["events"][0]["path"].append("0" * 64),
     "empty path": lambda d: d["events"][0].update(path=[]),
     "other node": lambda d: d["events"][0]["path"].__setitem__(0, "0" * 64),
@@ -194,7 +195,10 @@ BAD: dict[str, Callable[[dict[str, Any]], object]] = {
     "another version": lambda d: d.update(type="eocat-logproof/v2"),
     "a member more": lambda d: d.update(extra=1),
     "no events": lambda d: d.update(events=[]),
-    "no checkpoint": lambda d: d.pop("checkpoint"),
+    "no checkpoints": lambda d: d.pop("checkpoints"),
+    "an empty list of them": lambda d: d.update(checkpoints=[]),
+    "one that no event names": lambda d: d.update(checkpoints=d["checkpoints"] * 3),
+    "an event that names none": lambda d: d["events"][0].pop("checkpoint"),
     "negative index": lambda d: d["events"][0].update(index=-1),
     "index as text": lambda d: d["events"][0].update(index="0"),
     "index as float": lambda d: d["events"][0].update(index=0.5),

@@ -12,11 +12,12 @@ The steps, each one line of the report (docs/format.md, section 7):
     8 recompute  rows drawn at random are made again from the source (recompute.py)
 
 Level 1 needs 3 to 5, level 2 also 1 and 2, and levels 3, 4 and 5 each one of the last three. Where witnesses
-say when they saw the events, that time judges the keys, else the verifier's own; registrars and mirrors are
-judged only where the policy names a log. Bytes are hashed before they are parsed, and a file whose digest is
-wrong is not parsed at all.
+say when they had seen an event, that time judges its keys, else the verifier's own; registrars and mirrors
+are judged only where the policy names a log. Bytes are hashed before they are parsed, and a file whose digest
+is wrong is not parsed at all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -99,8 +100,8 @@ class Trust:
     history: Step
     log: Step
     replayed: History | None = None
-    seen_by: datetime | None = None  # when witnesses had seen the events
-    checkpoint: str | None = None  # the cosigned note that proved it
+    seen_by: datetime | None = None  # when witnesses had seen the CREATE
+    checkpoint: str | None = None  # the newest cosigned note, where the log step holds
 
     @property
     def create(self) -> Create:
@@ -125,13 +126,19 @@ def check_envelopes(
     try:
         replayed = replay([(one.payload_digest, two) for one, two in zip(parsed, statements, strict=True)])
     except BrokenHistory as error:
-        signature = _check_events(parsed, statements, policy, collection, now, None)
+        signature = _check_events(parsed, statements, policy, collection, now, [now] * len(parsed))
         broken = Step("history", str(error), Outcome.HISTORY_BROKEN)
         return Trust(create, signature, broken, Step("log", "not checked: no history", checked=False))
     logged = check_logged(log_proof, envelopes, replayed.status, policy.log, now)
-    signature = _check_events(parsed, statements, policy, collection, now, logged.seen_by)
+    moments = logged.seen or [now] * len(parsed)
+    signature = _check_events(parsed, statements, policy, collection, now, moments)
     return Trust(
-        create, signature, _history_step(statements, replayed), logged.step, replayed, logged.seen_by
+        create,
+        signature,
+        _history_step(statements, replayed),
+        logged.step,
+        replayed,
+        logged.seen[0] if logged.seen else None,
     )
 
 
@@ -141,14 +148,14 @@ def _check_events(
     policy: Policy,
     collection: str,
     now: datetime,
-    moment: datetime | None,
+    moments: Sequence[datetime],
 ) -> Step:
-    """Step 1 over the events; the CREATE's text, or what is wrong with one.
+    """Step 1 over the events, each at its moment; the CREATE's text, or what is wrong with one.
 
     Without a log nobody need be trusted for a REGISTER or COPY: it says nothing about the item's content.
     """
     steps: list[Step] = []
-    for envelope, statement in zip(envelopes, statements, strict=True):
+    for envelope, statement, moment in zip(envelopes, statements, moments, strict=True):
         roles = ROLES[statement.predicate.event]
         tried = [check_signatures(envelope, policy, role, collection, now, moment) for role in roles]
         step = next((step for step in tried if step.outcome is None), tried[0])
@@ -178,7 +185,7 @@ def check_signatures(
     now: datetime,
     moment: datetime | None = None,
 ) -> Step:
-    """Step 1. moment: the witnessed time that judges the keys, by default the verifier's own now."""
+    """Step 1 of one event. moment: the witnessed time that judges its keys, by default the verifier's now."""
     moment = moment or now
 
     def failed(outcome: Outcome, text: str) -> Step:

@@ -1,10 +1,14 @@
 """Step 6: the item's events are in a log that the policy trusts, and its head is in the newest head map.
 
-    1 the checkpoint   signed by a listed log, cosigned by a quorum of witnesses
+    1 the checkpoints  signed by a listed log; the newest cosigned by a quorum of witnesses
     2 the log proof    every event is included, and the newest head map names the last of them
     3 freshness        the witnesses' time is within the policy's maximum age
 
-The time that judges the keys is the witnesses' too: when a quorum had seen the tree that holds the events.
+The time that judges a key is the witnesses' too: when a quorum had first seen, as far as is shown, a tree
+that holds the event. Whoever chooses what is shown can only make that later: a tree holds what it holds, and
+a quorum's time is no one witness's. So an older checkpoint without this policy's quorum is no error; it just
+says nothing. (Later never helps a key that has ended. It can help one whose time had not begun, which a
+signature alone never showed either: whoever holds the key can sign again.)
 """
 
 from collections.abc import Sequence
@@ -18,14 +22,15 @@ from .log.item_proof import LogProofFailed, check_log_proof, parse_item_proof
 from .log.quorum import Judged, parse_log_policy
 from .policy import LogTrust
 from .report import Outcome, Step
+from .statement import format_time
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """The step; where witnesses cosigned, also the time by which they had seen the events, and the note."""
+    """The step; where witnesses cosigned, also when they had seen each event, and the newest note."""
 
     step: Step
-    seen_by: datetime | None = None
+    seen: tuple[datetime, ...] = ()  # never earlier for a later event
     checkpoint: str | None = None
 
 
@@ -37,40 +42,56 @@ def check_logged(
         return Logged(Step("log", "not checked: the policy names no log", checked=False))
     if proof is None:
         return Logged(Step("log", "not checked: no log proof came with the item", checked=False))
+    policy = parse_log_policy(trust.policy.encode())
     try:
         document = parse_item_proof(proof)
-        judged = parse_log_policy(trust.policy.encode()).judge(document.checkpoint.encode(), now)
-        if (failed := _check_checkpoint(judged)) is not None:
+        judged = [policy.judge(one.note.encode(), now) for one in document.checkpoints]
+        if (failed := _check_checkpoints(judged)) is not None:
             return Logged(failed)
         entries = [entry_of(envelope) for envelope in envelopes]
-        last = check_log_proof(document, entries, status, judged.checkpoint)
+        check_log_proof(document, entries, status, [one.checkpoint for one in judged])
     except Malformed as error:
         return Logged(Step("log", str(error), Outcome.MALFORMED))
     except LogProofFailed as error:
         return Logged(Step("log", str(error), error.outcome))
-    size, origin = judged.checkpoint.size, judged.checkpoint.origin
-    where = f"#{last.index} of {size} in {origin}"
-    if judged.as_of is None:
+    newest = judged[-1]
+    where = f"#{document.events[-1].index} of {newest.checkpoint.size} in {newest.checkpoint.origin}"
+    if newest.as_of is None:
         return Logged(
             Step("log", f"{where}, but the policy asks no witness, so its age is unknown", checked=False)
         )
-    age = max(now - judged.as_of, timedelta())
+    times = _witnessed(judged)
+    seen = tuple(times[event.checkpoint] for event in document.events)
+    age = max(now - newest.as_of, timedelta())
     limit = timedelta(hours=trust.maxAgeHours)
-    text = f"{where}, {len(judged.witnesses)} witnesses, age {_duration(age)} (at most {_duration(limit)})"
+    text = (
+        f"{where}, seen {format_time(seen[-1])}, {len(newest.witnesses)}/{len(policy.witnesses)} witnesses, "
+        f"age {_duration(age)} (at most {_duration(limit)})"
+    )
     if age > limit:
-        return Logged(Step("log", text, Outcome.STALE), judged.existed_by)
-    return Logged(Step("log", text), judged.existed_by, document.checkpoint)
+        return Logged(Step("log", text, Outcome.STALE), seen)
+    return Logged(Step("log", text), seen, document.checkpoints[-1].note)
 
 
-def _check_checkpoint(judged: Judged) -> Step | None:
-    if judged.forged:
-        return Step("log", f"the signature of {', '.join(judged.forged)} is invalid", Outcome.FORGED)
-    if not judged.log_key_ok:
-        return Step("log", f"no log of the policy signed {judged.checkpoint.origin}", Outcome.UNTRUSTED)
-    if not judged.quorum_met:
-        found = ", ".join(sorted(judged.witnesses)) or "none"
+def _check_checkpoints(judged: Sequence[Judged]) -> Step | None:
+    """Of an older one, a listed log's signature is asked, and that nothing in it is forged."""
+    for one in judged:
+        if one.forged:
+            return Step("log", f"the signature of {', '.join(one.forged)} is invalid", Outcome.FORGED)
+        if not one.log_key_ok:
+            return Step("log", f"no log of the policy signed {one.checkpoint.origin}", Outcome.UNTRUSTED)
+    if not judged[-1].quorum_met:
+        found = ", ".join(sorted(judged[-1].witnesses)) or "none"
         return Step("log", f"the witnesses are no quorum of the policy: {found}", Outcome.UNTRUSTED)
     return None
+
+
+def _witnessed(judged: Sequence[Judged]) -> list[datetime]:
+    """By when a quorum had seen each checkpoint's tree: its own word, or one on a tree that contains it."""
+    times: list[datetime] = []
+    for one in reversed(judged):
+        times += [min(time for time in (one.existed_by, *times[-1:]) if time is not None)]
+    return times[::-1]
 
 
 def _duration(span: timedelta) -> str:

@@ -1,24 +1,26 @@
 """The log proof of an item, `eocat-logproof/v1`: its events are in the log, and none is held back.
 
-    1 every event's entry leads to the root of the checkpoint, each after the one before
-    2 the checkpoint's last entry is a head map
-    3 the map holds the item's collection, the collection the item
+    1 the newest checkpoint's tree begins with the tree of every older one that is shown
+    2 every event's entry leads to the root of its checkpoint, each after the one before
+    3 the newest checkpoint's last entry is a head map; it holds the item's collection, and that the item
     4 the item's head there is the last event that was shown
 
-A pure function of bytes: whether the checkpoint itself is to be believed (log key, witnesses, age) is for
-`quorum.py`, whether the events are a history for `eocat.verify.history`. docs/format.md, section 10.
+An older checkpoint is there for its cosignatures: they say by when the events in it had been seen. Each event
+with its checkpoint is a C2SP tlog-proof (proof.py); many share one. A pure function of bytes: whether a
+checkpoint is to be believed (log key, witnesses, age) is for `quorum.py`, whether the events are a history
+for `eocat.verify.history`. docs/format.md, section 10.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .. import canonical
 from ..errors import Malformed
 from ..evidence import MAX_LOG_PROOF_BYTES
 from ..history import Status
-from ..merkle import MAX_SIZE, leaf_hash, root_from_path
+from ..merkle import MAX_SIZE, check_consistency, leaf_hash, root_from_path
 from ..report import Outcome
 from ..statement import Hex32, Strict, validated
 from .checkpoint import Checkpoint
@@ -26,13 +28,13 @@ from .entry import Entry, format_entry
 from .heads import CollectionHeads, Head, Heads, Included, check_included, format_heads
 
 LOG_PROOF_FORMAT = "eocat-logproof/v1"
+MAX_EVENTS = 1024
 
 Index = Annotated[int, Field(ge=0, lt=MAX_SIZE)]
 Hashes = Annotated[list[Hex32], Field(max_length=64)]
 
 
-class _Placed(Strict):
-    index: Index
+class _Proven(Strict):
     path: Hashes
 
     @property
@@ -40,8 +42,20 @@ class _Placed(Strict):
         return tuple(bytes.fromhex(node) for node in self.path)
 
 
+class _Placed(_Proven):
+    index: Index
+
+
+class Seen(_Proven):
+    """A checkpoint with its cosignatures; path: that the newest one's tree begins with this one's."""
+
+    note: Annotated[str, Field(min_length=1, max_length=1 << 16)]
+
+
 class LoggedEvent(_Placed):
-    """Where the log holds an event; which one is known from its place in the list."""
+    """Where the log holds an event, in which checkpoint's tree. Its place in the list says which event."""
+
+    checkpoint: Annotated[int, Field(ge=0, le=MAX_EVENTS)]
 
 
 class MapRoot(Strict):
@@ -70,9 +84,18 @@ class HeadProof(_Placed):
 
 class ItemProof(Strict):
     type: Literal["eocat-logproof/v1"]
-    checkpoint: Annotated[str, Field(min_length=1, max_length=1 << 16)]  # signed note with its cosignatures
-    events: Annotated[list[LoggedEvent], Field(min_length=1, max_length=1024)]
+    checkpoints: Annotated[list[Seen], Field(min_length=1, max_length=MAX_EVENTS + 1)]  # the last: the newest
+    events: Annotated[list[LoggedEvent], Field(min_length=1, max_length=MAX_EVENTS)]
     heads: HeadProof
+
+    @model_validator(mode="after")
+    def _every_checkpoint_is_of_use(self) -> Self:
+        """The events name the checkpoints in order, and each older one is named."""
+        named = [event.checkpoint for event in self.events]
+        last = len(self.checkpoints) - 1
+        if named != sorted(named) or {*named, last} != set(range(last + 1)):
+            raise ValueError(f"the events name the checkpoints {named} of {last + 1}, each in order")
+        return self
 
 
 class LogProofFailed(Exception):
@@ -95,23 +118,36 @@ def format_item_proof(proof: ItemProof) -> bytes:
 
 
 def check_log_proof(
-    proof: ItemProof, events: Sequence[Entry], status: Status, checkpoint: Checkpoint
-) -> LoggedEvent:
-    """Where the last event stands in the log; LogProofFailed says which of the four steps fails.
+    proof: ItemProof, events: Sequence[Entry], status: Status, checkpoints: Sequence[Checkpoint]
+) -> None:
+    """LogProofFailed says which of the four steps fails.
 
     events: what the item's envelopes say (`entry_of`), in order of seq. status: of the replayed history.
-    checkpoint: of `proof.checkpoint`, which the caller has judged.
+    checkpoints: of `proof.checkpoints`, which the caller has judged.
     """
+    newest = checkpoints[-1]
     try:
-        _check_events(proof, events, checkpoint)  # 1
-        _check_map(proof, events[-1], checkpoint)  # 2, 3
+        _check_checkpoints(proof, checkpoints)  # 1
+        _check_events(proof, events, checkpoints)  # 2
+        _check_map(proof, events[-1], newest)  # 3
     except Malformed as error:  # a path of another shape than its tree's
         raise LogProofFailed(str(error)) from None
     _check_head(proof.heads.item, events[-1], status)  # 4
-    return proof.events[-1]
 
 
-def _check_events(proof: ItemProof, events: Sequence[Entry], checkpoint: Checkpoint) -> None:
+def _check_checkpoints(proof: ItemProof, checkpoints: Sequence[Checkpoint]) -> None:
+    """One log, which only ever grew: else an event could be dated by a tree that it was never in."""
+    newest = checkpoints[-1]
+    for shown, one in zip(proof.checkpoints, checkpoints, strict=True):
+        if one.origin != newest.origin:
+            raise LogProofFailed(f"a checkpoint of {one.origin} is shown for the log {newest.origin}")
+        if not check_consistency(one.size, one.root, newest.size, newest.root, shown.nodes):
+            raise LogProofFailed(
+                f"the tree of size {newest.size} does not begin with the one of size {one.size} that is shown"
+            )
+
+
+def _check_events(proof: ItemProof, events: Sequence[Entry], checkpoints: Sequence[Checkpoint]) -> None:
     if len(proof.events) != len(events):
         raise LogProofFailed(f"the log proof is about {len(proof.events)} events, the item has {len(events)}")
     last = -1
@@ -119,7 +155,7 @@ def _check_events(proof: ItemProof, events: Sequence[Entry], checkpoint: Checkpo
         what = f"{event.event} {event.seq} of {event.path}"
         if placed.index <= last:
             raise LogProofFailed(f"{what} stands at {placed.index} of the log, before the event it follows")
-        _check_entry(what, format_entry(event), placed, checkpoint)
+        _check_entry(what, format_entry(event), placed, checkpoints[placed.checkpoint])
         last = placed.index
 
 

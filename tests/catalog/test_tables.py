@@ -105,7 +105,7 @@ def test_a_row_has_exactly_one_vector_of_its_collection(filled: Database, half: 
         connection.execute(
             """INSERT INTO eocat.chip
                SELECT collection, shard_id, 1000, 'x', geometry, start_time, end_time, NULL, source,
-                      pixel_window, input_digest, leaf_hash, %s::halfvec, %s::vector
+                      input_digest, %s::halfvec, %s::vector
                  FROM eocat.chip LIMIT 1""",
             [half, single],
         )

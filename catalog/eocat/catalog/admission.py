@@ -334,7 +334,7 @@ def _load(connection: Connection, shard: Verified, documents: Documents) -> None
     if inserted is None:
         raise RuntimeError("INSERT … RETURNING gave no row")
     batches = Shard.open(path, create.rows).batches()
-    copied = copy_rows(connection, shard.partition.column, names[0], inserted[0], batches)
+    copied = copy_rows(connection, shard.partition, inserted[0], batches)
     signed = shard.statement.files[EMBEDDINGS].sha256
     if copied.root.hex() != create.rows.root or digest_file(path).sha256 != signed:
         raise Refused(f"{path} changed while it was being registered", Outcome.TAMPERED)

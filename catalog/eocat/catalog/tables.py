@@ -12,7 +12,6 @@ to a leaf partition deletes our rows when pgSTAC updates an item, which it does 
 from geoalchemy2 import Geometry
 from pgvector.sqlalchemy import HALFVEC, VECTOR
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -104,16 +103,12 @@ chip = Table(
     Column("end_time", DateTime(timezone=True), nullable=False),
     Column("grid_cell", Text),
     Column("source", Text, nullable=False),
-    Column("pixel_window", ARRAY(Integer), nullable=False),  # x, y, width, height; WINDOW is a reserved word
     Column("input_digest", LargeBinary, nullable=False),
-    Column("leaf_hash", LargeBinary, nullable=False),
     Column("half", HALFVEC),  # the signed dtype itself, never converted: a hit is checked bit for bit,
     Column("single", VECTOR),  # so a row has exactly one of the two
     CheckConstraint("num_nonnulls(half, single) = 1", name="vector"),
     CheckConstraint("start_time <= end_time", name="interval"),
-    CheckConstraint("array_length(pixel_window, 1) = 4", name="pixel_window"),
     _digest("input_digest"),
-    _digest("leaf_hash"),
     postgresql_partition_by="LIST (collection)",
 )
 

@@ -20,6 +20,7 @@ DTYPES = {"float16": 1, "float32": 2}  # name → code in the leaf
 MAX_DIMENSION = 1 << 16
 UNKNOWN_INPUT = bytes(32)
 
+_HALF_EXPONENT = np.uint16(0x7C00)  # all its bits are set in NaN and infinity alone
 _PIXEL_DTYPES = {"uint8": 1, "uint16": 2, "int16": 3}
 
 
@@ -68,7 +69,11 @@ def _is_name(text: str) -> bool:
 
 def check_vectors(vectors: NDArray[np.floating], what: str) -> None:
     """Raise Malformed if a value of `vectors` (any shape) is NaN or infinite."""
-    if not np.isfinite(vectors).all():
+    if vectors.dtype == np.dtype("<f2"):  # numpy would widen each value first, ten times slower
+        finite = (vectors.view(np.uint16) & _HALF_EXPONENT != _HALF_EXPONENT).all()
+    else:
+        finite = np.isfinite(vectors).all()
+    if not finite:
         raise Malformed(f"{what}: a vector holds NaN or an infinite value")
 
 

@@ -267,6 +267,12 @@ def test_attack_39_a_root_in_the_place_of_the_remembered_one(store: TrustStore) 
     refused(22, lambda: store.load(NOW))
 
 
+def test_attack_39_the_same_root_again_under_the_next_name(store: TrustStore) -> None:
+    """Found by fuzzing: following it never ended."""
+    (store.folder / "2.root.json").write_bytes(format_root(FIRST))
+    assert "2.root.json holds trust root 1" in refused(22, lambda: store.load(NOW))
+
+
 def test_attack_39_two_roots_of_one_version(store: TrustStore) -> None:
     twin = root_of(1, [ALICE, BOB, CAROL], 1, ALICE, BOB, CAROL)
     assert "two different" in refused(22, lambda: store.update([format_root(twin)], NOW))

@@ -136,8 +136,10 @@ class TrustStore:
         data = self._read(MEMORY, canonical.MAX_BYTES)
         before = memory = validated(Memory, canonical.parse_canonical(data, what=MEMORY), what=MEMORY)
         root = self._remembered_root(memory.root)
-        while (self.folder / f"{root.version + 1}.root.json").exists():
-            new = follow(root, parse_root(self._read(f"{root.version + 1}.root.json", MAX_ROOT_BYTES)))
+        while (self.folder / (name := f"{root.version + 1}.root.json")).exists():
+            new = follow(root, parse_root(self._read(name, MAX_ROOT_BYTES)))
+            if new.version == root.version:  # the same root again: the way would never end
+                raise Untrusted(f"{self.folder / name} holds trust root {new.version}")
             # Who has lost the policy role may have signed a version that no honest one could exceed: then the
             # memory of it would lock the user out. TUF, 5.3.11.
             recovered = not root.keys("policy").keys() <= new.keys("policy").keys()

@@ -7,10 +7,11 @@ Written without the verifier, from docs/format.md: a second opinion, not the sam
                        an RFC 3339 time's, and the order of roles
     attestation.jsonl  with a log policy nothing; without one an older prefix of the events, with an Item that
                        fits it, and signatures of unknown keys beside the right one
-    log-proof.json     JSON spelling; in the checkpoint the order, number and doubling of signature lines, as long as
-                       the log's own and a quorum of the witnesses' are there, byte for byte
+    log-proof.json     JSON spelling; in a checkpoint the order and doubling of signature lines, if the log's
+                       own and (in the newest) a quorum of the witnesses' are there, byte for byte
     trust folder       the signatures of a root or policy beyond the threshold
-    hit                every member but id, geometry, place, times, and the proof; row_count and vector may be absent
+    hit                every member but id, geometry, place, times and the proof; row_count and vector may be
+                       absent
 """
 
 import base64
@@ -21,8 +22,9 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow.parquet as pq
-from signed_world import QUORUM, WITNESSES, State, World
+from signed_world import State, World
 
+QUORUM = 2  # of three witnesses: make_log.log_trust
 ENDS = {"SUPERSEDE", "OBSOLETE", "WITHDRAW"}
 FILES = {"embeddings": "embeddings.parquet", "row-hashes": "row-hashes.bin", "thumbnail": "thumbnail.png"}
 LEAF_COLUMNS = ["id", "geometry", "start_datetime", "end_datetime", "input_digest", "embedding"]
@@ -93,8 +95,8 @@ def projected_view(projection: Any) -> Any:
     }
     rows = [projection["rows"][name] for name in ("count", "root", "dtype", "dimension")]
     return [
-        projection["id"], projection["collection"], projection["geometry"], projection["bbox"], _times(projection),
-        assets, rows, projection["space"],
+        projection["id"], projection["collection"], projection["geometry"], projection["bbox"],
+        _times(projection), assets, rows, projection["space"],
     ]  # fmt: skip
 
 
@@ -111,17 +113,21 @@ def payloads(attestation: bytes) -> list[bytes]:
 
 def log_proof_is_allowed(data: bytes, signed: bytes) -> bool:
     found, right = json.loads(data), json.loads(signed)
-    notes = found.pop("checkpoint"), right.pop("checkpoint")
-    return found == right and note_is_allowed(*notes)
+    notes = [[one.pop("note") for one in document["checkpoints"]] for document in (found, right)]
+    last = len(notes[1]) - 1
+    return found == right and all(
+        note_is_allowed(*pair, quorum=QUORUM if number == last else 0)
+        for number, pair in enumerate(zip(*notes, strict=True))
+    )
 
 
-def note_is_allowed(found: str, signed: str) -> bool:
+def note_is_allowed(found: str, signed: str, quorum: int) -> bool:
+    """Whether a note has the signed text, the log's own line, and so many of its witnesses' lines."""
     text, _, lines = found.rpartition("\n\n")
     right_text, _, right_lines = signed.rpartition("\n\n")
     log_line, *witness_lines = right_lines.splitlines()
     kept = set(lines.splitlines())
-    assert len(witness_lines) == len(WITNESSES)
-    return text == right_text and log_line in kept and len(kept & set(witness_lines)) >= QUORUM
+    return text == right_text and log_line in kept and len(kept & set(witness_lines)) >= quorum
 
 
 def hit_is_allowed(data: bytes, world: World) -> bool:

@@ -19,11 +19,12 @@ import rfc8785
 Mutator = Callable[[Random, bytes, bytes], bytes]
 
 HOSTILE = (
-    b"\x00", b"\xff", b"\xef\xbb\xbf", b"\r\n", b"\n", b"\n\n", b'"', b"\\", b"{", b"}", b"[" * 40, b"NaN", b"1e999",
-    b"\xed\xa0\x80", b"\xe2\x80\xae", b"-", b" ", b"0", b"=", b"9" * 20, b"PAR1",
+    b"\x00", b"\xff", b"\xef\xbb\xbf", b"\r\n", b"\n", b"\n\n", b'"', b"\\", b"{", b"}", b"[" * 40, b"NaN",
+    b"1e999",    b"\xed\xa0\x80", b"\xe2\x80\xae", b"-", b" ", b"0", b"=", b"9" * 20, b"PAR1",
 )  # fmt: skip
 NUMBERS = (
-    0, 1, -1, 2, 255, 256, 2**31, 2**32, 2**40, 2**53 - 1, 2**53, 2**63, 2**64, -(2**63), 10**30, 0.5, -0.0, 1.0, 1e2, 1e308,
+    0, 1, -1, 2, 255, 256, 2**31, 2**32, 2**40, 2**53 - 1, 2**53, 2**63, 2**64, -(2**63), 10**30,
+    0.5, -0.0, 1.0, 1e2, 1e308,
 )  # fmt: skip
 RAW_NUMBERS = (
     "NaN",
@@ -336,11 +337,12 @@ def mutate_log_proof(random: Random, data: bytes, other: bytes) -> bytes:
         return mutate_json(random, data, other)
     try:
         document, donor = json.loads(data), json.loads(other)
-        note, spare = document["checkpoint"].encode(), donor["checkpoint"].encode()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        place, spare = random.choice(document["checkpoints"]), random.choice(donor["checkpoints"])["note"]
+        note = place["note"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return mutate_bytes(random, data, other)
     way = random.choice((mutate_lines, mutate_lines, mutate_bytes))
-    document["checkpoint"] = way(random, note, spare).decode("utf-8", "replace")
+    place["note"] = way(random, note, str(spare).encode()).decode("utf-8", "replace")
     return write(random, document)
 
 

@@ -10,17 +10,16 @@
 shown: its files, its events and a log proof that were there together. No database and no network.
 """
 
-import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from make_events import event_after
 from make_events import signed as signed_event
-from make_notes import LOG, W1, W2, W3, Signer, cosigned
+from make_log import MadeLog, log_trust, proof_bytes
+from make_notes import LOG, Signer
 from make_shard import (
     MIRROR,
     PRODUCER,
@@ -39,19 +38,13 @@ from eocat.verify import canonical
 from eocat.verify.dsse import Envelope, format_envelope, parse_envelope
 from eocat.verify.events import parse_event
 from eocat.verify.history import replay
-from eocat.verify.log.checkpoint import Checkpoint
-from eocat.verify.log.entry import entry_of, format_entry
-from eocat.verify.log.heads import Head, HeadMap, Included, format_heads
-from eocat.verify.log.note import ED25519, format_vkey
-from eocat.verify.merkle import build_tiles, leaf_hash, tree_of
+from eocat.verify.log.note import ED25519
 from eocat.verify.projection import project
 from eocat.verify.root import POLICY_TYPE, format_root
 from eocat.verify.trust_store import TrustStore
 
 REGISTRAR = Key.from_seed("registrar")
-WITNESSES = (W1, W2, W3)
 OTHER_LOG = Signer("other.example/log", ED25519, 2)
-QUORUM = 2
 NAMES = (
     "item.json",
     "attestation.jsonl",
@@ -60,76 +53,6 @@ NAMES = (
     "row-hashes.bin",
     "thumbnail.png",
 )
-
-
-@dataclass
-class Log:
-    """A log in memory: its entries, and each item's events as it has them."""
-
-    signer: Signer
-    time_s: int
-    entries: list[bytes] = field(default_factory=list)
-    events: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)  # item → (index, envelope)
-
-    def append(self, envelope: bytes) -> None:
-        logged = entry_of(envelope)
-        self.events.setdefault(logged.path, []).append((len(self.entries), envelope))
-        self.entries.append(format_entry(logged))
-
-    def publish(self) -> "Published":
-        """Close this size with its head map, and have it cosigned."""
-        heads: dict[str, list[Head]] = {}
-        for path, events in self.events.items():
-            collection, item = path.split("/")
-            parsed = [parse_envelope(envelope) for _, envelope in events]
-            history = replay([(one.payload_digest, parse_event(one.payload)) for one in parsed])
-            heads.setdefault(collection, []).append(
-                Head(item, history.seq, history.status.value, history.head)
-            )
-        head_map = HeadMap(heads)
-        self.entries.append(format_heads(head_map.heads))
-        tree = tree_of(build_tiles(b"".join(map(leaf_hash, self.entries))), len(self.entries))
-        note = cosigned(
-            Checkpoint(self.signer.name, tree.size, tree.root()), WITNESSES, self.time_s, self.signer
-        )
-        return Published(
-            tree.size, note, head_map, [*self.entries], {k: [*v] for k, v in self.events.items()}
-        )
-
-
-@dataclass(frozen=True)
-class Published:
-    """A log at one of its checkpoints."""
-
-    size: int
-    note: bytes
-    head_map: HeadMap
-    entries: Sequence[bytes]
-    events: dict[str, list[tuple[int, bytes]]]
-
-    def prove(self, path: str) -> bytes:
-        """The item's log proof document."""
-        collection, item = path.split("/")
-        tree = tree_of(build_tiles(b"".join(map(leaf_hash, self.entries))), self.size)
-        outer, inner = (
-            self.head_map.collections.prove(collection),
-            self.head_map.items[collection].prove(item),
-        )
-        assert isinstance(outer, Included)
-        assert isinstance(inner, Included)
-        placed = {"index": self.size - 1, "path": _hex(tree.prove(self.size - 1))}
-        return canonical.encode({
-            "type": "eocat-logproof/v1",
-            "checkpoint": self.note.decode(),
-            "events": [{"index": at, "path": _hex(tree.prove(at))} for at, _ in self.events[path]],
-            "heads": placed | {
-                "collections": {"count": self.head_map.heads.collections, "root": self.head_map.heads.root},
-                "collection": {"index": outer.index, "path": _hex(outer.path), "items": outer.leaf.items,
-                               "root": outer.leaf.root},
-                "item": {"index": inner.index, "path": _hex(inner.path), "seq": inner.leaf.seq,
-                         "status": inner.leaf.status, "payload": inner.leaf.payload},
-            },
-        })  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -164,39 +87,37 @@ class World:
 
 def make_world(folder: Path, now: datetime | None = None) -> World:
     """The world in `folder`, cosigned at the midnight (UTC) before `now`; the same bytes for the same day."""
-    now = now or datetime.now(UTC)
-    time_s = int(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
+    now = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
+    earlier, today = (now - timedelta(days=30)).isoformat(), now.isoformat()
     counts = {"alpha": 5, "beta": 7, "gamma": 3, "delta": 4}
     shards = {
         name: make_shard(folder / "s2" / name, make_rows(count), item_id=name)
         for name, count in counts.items()
     }
-    log = Log(LOG, time_s)
+    log = MadeLog(LOG)
     for made in shards.values():
         _sign_next(made, "REGISTER", REGISTRAR, log=LOG.name)
-    for made in shards.values():
-        for line in made.attestation.read_bytes().splitlines():
-            log.append(line)
-    first = log.publish()
-    early = {name: _state(f"{name} at {first.size}", made, first) for name, made in shards.items()}
+        log.add(*made.attestation.read_bytes().splitlines())
+    log.publish(earlier)
+    again = log.cosign(len(log.entries), today)  # as a log whose witnesses come back every day
+    early = [_state(f"{name} at first", made, log, newest=again) for name, made in shards.items()]
     hits = [
         json.dumps(make_hit(made, row)).encode()
         for made in (shards["alpha"], shards["beta"])
         for row in (0, 2)
     ]
-    for envelope in (
+    log.add(
         _sign_next(shards["alpha"], "COPY", MIRROR),
         _update(shards["alpha"]),
         _sign_next(shards["gamma"], "WITHDRAW", PRODUCER),
         _sign_next(shards["delta"], "SUPERSEDE", PRODUCER, successor="s2/beta"),
-    ):
-        log.append(envelope)
-    last = log.publish()
-    late = {name: _state(f"{name} at {last.size}", made, last) for name, made in shards.items()}
+    )
+    log.publish(today)
+    late = [_state(f"{name} at last", made, log) for name, made in shards.items()]
     hits += [json.dumps(make_hit(shards["alpha"], row)).encode() for row in (1, 4)]
     return World(
-        [*early.values(), *late.values()],
-        [_stranger(folder, time_s)],
+        [*early, *late],
+        [_stranger(folder, today)],
         hits,
         policy_bytes(logged=True),
         policy_bytes(logged=False),
@@ -211,13 +132,13 @@ def policy_bytes(*, logged: bool) -> bytes:
     ]  # fmt: skip
     for one in entries:
         one |= {"notBefore": "2020-01-01T00:00:00Z", "notAfter": "2100-01-01T00:00:00Z"}
-    log = {"log": {"policy": log_policy(), "maxAgeHours": 48}} if logged else {}
+    log = {"log": log_trust(LOG, 48)} if logged else {}
     return json.dumps(policy_json(*entries, expires="2100-01-01T00:00:00Z", **log)).encode()
 
 
 def make_trust(folder: Path, now: datetime) -> dict[str, bytes]:
     """Root 1 (pinned), root 2 with other keys, and the policy that those have signed."""
-    expires = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=300)
+    expires = now + timedelta(days=300)
     first = root_of(1, [ALICE, BOB, CAROL], 2, ALICE, BOB, expires=expires)
     second = root_of(2, [BOB, CAROL, DAVE], 2, ALICE, BOB, CAROL, DAVE, expires=expires)
     store = TrustStore(folder)
@@ -231,22 +152,11 @@ def make_trust(folder: Path, now: datetime) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names} | {"memory.json": before}
 
 
-def log_policy(log: Signer = LOG) -> str:
-    lines = [f"log {format_vkey(log.key)}"]
-    lines += [f"witness {each.name} {format_vkey(each.key)}" for each in WITNESSES]
-    members = " ".join(each.name for each in WITNESSES)
-    return "\n".join([*lines, f"group some {QUORUM} {members}", "quorum some", ""])
-
-
-def _hex(nodes: Sequence[bytes]) -> list[str]:
-    return [node.hex() for node in nodes]
-
-
-def _state(name: str, made: Made, published: Published) -> State:
-    held = [envelope for _, envelope in published.events[made.statement["predicate"]["item"]]]
-    (made.folder / "log-proof.json").write_bytes(published.prove(made.statement["predicate"]["item"]))
+def _state(name: str, made: Made, log: MadeLog, newest: bytes | None = None) -> State:
+    path = made.statement["predicate"]["item"]
+    (made.folder / "log-proof.json").write_bytes(proof_bytes(log.proof(path, newest=newest)))
     files = {name: (made.folder / name).read_bytes() for name in NAMES}
-    parsed = [parse_envelope(envelope) for envelope in held]
+    parsed = [parse_envelope(line) for line in files["attestation.jsonl"].splitlines()]
     history = replay([(one.payload_digest, parse_event(one.payload)) for one in parsed])
     return State(name, files, history.status.value == "active")
 
@@ -266,16 +176,11 @@ def _update(made: Made) -> bytes:
     return _sign_next(made, "UPDATE", PRODUCER, projection=project(item).model_dump())
 
 
-def _stranger(folder: Path, time_s: int) -> State:
+def _stranger(folder: Path, today: str) -> State:
     """The same item and rows by another producer, in another log under the same witnesses."""
     made = make_shard(folder / "stranger" / "alpha", item_id="alpha", signers=(STRANGER,))
-    log = Log(OTHER_LOG, time_s)
+    log = MadeLog(OTHER_LOG)
     _sign_next(made, "REGISTER", STRANGER, log=OTHER_LOG.name)
-    for line in made.attestation.read_bytes().splitlines():
-        log.append(line)
-    return _state("alpha of a stranger", made, log.publish())
-
-
-def payload_of(line: bytes) -> bytes:
-    """The payload of an envelope, read without the verifier."""
-    return base64.b64decode(json.loads(line)["payload"])
+    log.add(*made.attestation.read_bytes().splitlines())
+    log.publish(today)
+    return _state("alpha of a stranger", made, log)

@@ -15,8 +15,9 @@ import pytest
 from catalogue import counts, fetch_all, new_database
 from shard_maker import DrawnEncoder, draw_vectors, new_signer, policy_for, write_shard
 
-from eocat.catalog.admission import PGSTAC_LOCK, Admission, find_shards, register
+from eocat.catalog.admission import PGSTAC_LOCK, Admission, register
 from eocat.catalog.database import Database
+from eocat.catalog.shard_folders import find_shards
 from eocat.producer.signer import KeyFile
 from eocat.verify.canonical import encode
 from eocat.verify.errors import InputError, Unavailable

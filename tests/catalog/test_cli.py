@@ -4,8 +4,9 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +16,59 @@ from shard_maker import DrawnEncoder, new_signer, policy_for, write_shard
 from eocat.catalog import serving
 from eocat.verify.canonical import encode
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
+@dataclass
+class Runner:
+    """Runs `eocat …` with a home of its own; PORT stands for the service's port."""
 
-@pytest.fixture
-def run(short_home: Path) -> Iterator[Run]:
-    """Runs `eocat …` with a home of its own; what was started there is stopped afterwards."""
-    port = free_port()
+    home: Path
+    port: int
 
-    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "EOCAT_HOME": str(short_home),
-            "EOCAT_API": f"http://127.0.0.1:{port}",
-            "PATH": "/usr/bin:/bin",
-        }
+    def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         ran = subprocess.run(
-            [sys.executable, "-m", "eocat.edge", *(str(port) if a == "PORT" else a for a in arguments)],
-            capture_output=True, text=True, check=False, env=environment, timeout=120,
+            self._command(arguments), capture_output=True, text=True, check=False, env=self._environment(),
+            timeout=120,
         )  # fmt: skip
         assert ran.returncode == code, f"{arguments}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
         assert "Traceback" not in ran.stderr
         return ran
 
-    yield run
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A command in the foreground, which ends by itself when it is asked to."""
+        process = subprocess.Popen(
+            self._command(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=self._environment(),
+        )  # fmt: skip
+        try:
+            yield process
+            process.terminate()
+            _, errors = process.communicate(timeout=30)
+            assert "Traceback" not in errors, errors
+        finally:
+            process.kill()
+            process.communicate()
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        return [
+            sys.executable,
+            "-m",
+            "eocat.edge",
+            *(str(self.port) if a == "PORT" else a for a in arguments),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "EOCAT_HOME": str(self.home),
+            "EOCAT_API": f"http://127.0.0.1:{self.port}",
+            "PATH": "/usr/bin:/bin",
+        }
+
+
+@pytest.fixture
+def run(short_home: Path) -> Iterator[Runner]:
+    """What was started there is stopped afterwards."""
+    yield Runner(short_home, free_port())
     serving.stop(short_home)
 
 
@@ -46,7 +77,7 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def test_the_whole_way(run: Run, tmp_path: Path) -> None:
+def test_the_whole_way(run: Runner, tmp_path: Path) -> None:
     signer, encoder = new_signer(), DrawnEncoder(dimension=8)
     out, policy = tmp_path / "out", tmp_path / "policy.json"
     folder = write_shard(out, "demo", "s1", signer=signer, encoder=encoder)
@@ -82,6 +113,8 @@ def test_the_whole_way(run: Run, tmp_path: Path) -> None:
     assert [(event["seq"], event["event"]) for event in events] == [(0, "CREATE"), (1, "REGISTER")]
     assert events[0]["actor"] == "Example Publisher"
 
+    register_from_afar(run, tmp_path, policy, write_shard(out, "demo", "s3", signer=signer, encoder=encoder))
+
     data = bytearray((folder / "embeddings.parquet").read_bytes())
     data[len(data) // 2] ^= 1
     (folder / "embeddings.parquet").write_bytes(data)
@@ -107,7 +140,37 @@ def test_the_whole_way(run: Run, tmp_path: Path) -> None:
     assert "cannot be reached" in run("similar", "demo/s1#3", code=60).stderr
 
 
-def test_a_taken_port_is_named(run: Run) -> None:
+def register_from_afar(run: Runner, tmp_path: Path, policy: Path, folder: Path) -> None:
+    """The writing side as its operator starts it, and a publisher with a token."""
+    token, port = tmp_path / "token", free_port()
+    made = run("token", "new", "lab", "-c", "demo", "--days", "1")
+    token.write_text(made.stdout)
+    assert made.stderr.startswith("give it to the publisher")
+    arguments = ["serve", "--writes", "--port", str(port), "--trust", str(policy)]
+    with run.started(*arguments) as intake:
+        assert intake.stderr.readline() == f"taking registrations at http://127.0.0.1:{port}\n"
+        api = ("--api", f"http://127.0.0.1:{port}", "--token-file", str(token))
+        assert run("register", str(folder), *api).stdout == "demo/s3  registered  60 rows\n"
+        assert "runs already" in run("up", "--port", "1", code=5).stderr
+        [(id_, name, state, *_)] = [line.split("\t") for line in run("token", "list").stdout.splitlines()]
+        assert (name, state) == ("lab", "valid")
+        assert run("token", "revoke", id_).stdout == f"{id_}  revoked  lab\n"
+        refused = run("register", str(folder), *api, code=5)
+        assert "does not accept the token" in refused.stderr
+    assert token.read_text().strip() not in run("token", "list", "--json").stdout
+    for arguments, code, sentence in (
+        (["register", str(folder), "--api", "http://example.org"], 2, "go together"),
+        (["register", str(folder), "--api", "http://example.org", "--token-file", str(token)], 2, "show the"),
+        (["register", str(folder), *api, "--trust", str(policy)], 2, "not yours to choose"),
+        (["token", "new", "lab", "-c", "../x"], 2, "collections"),
+        (["token", "new", "lab", "-c", "x", "--action", "delete"], 2, "is no action"),
+        (["token", "revoke", "../x"], 2, "there is no token"),
+        (["serve", "--trust", str(policy)], 2, "goes with --writes"),
+    ):
+        assert sentence in run(*arguments, code=code).stderr
+
+
+def test_a_taken_port_is_named(run: Runner) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = str(server.getsockname()[1])
         ran = run("serve", "--port", port, code=5)

@@ -127,7 +127,7 @@ def url(fresh_database: Database) -> Iterator[str]:
         connection.execute(f'ALTER DATABASE "{fresh_database.name}" OWNER TO tenant')
         connection.execute("ALTER SCHEMA public OWNER TO tenant")
         for role in connection.execute(
-            r"SELECT rolname FROM pg_roles WHERE rolname ~ '^(pgstac_(admin|ingest|read)|eocat_read)$'"
+            "SELECT rolname FROM pg_roles WHERE rolname ~ '^(pgstac_(admin|ingest|read)|eocat_(read|write))$'"
         ).fetchall():  # left by other databases of this server
             connection.execute(f"GRANT {role[0]} TO tenant WITH ADMIN OPTION")
     host = quote(str(conninfo_to_dict(fresh_database.owner)["host"]), safe="")

@@ -12,12 +12,12 @@ and queryables follow once for all shards of a collection; a crash before them l
 end the log takes up all events (log.py). An item that is known may bring events that follow the stored ones.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -34,14 +34,23 @@ from eocat.verify.shard import Shard
 from eocat.verify.statement import Create, Statement
 
 from . import histories, partitions
+from .admitted import Admission
 from .chip_copy import copy_rows
 from .database import Database
-from .documents import Documents, load_collection, load_item, read_documents, refresh_collection
+from .documents import (
+    Documents,
+    check_item,
+    load_collection,
+    load_item,
+    read_documents,
+    refresh_collection,
+)
 from .histories import SignedEvent
 from .item_view import STATUS, drop_rows, predecessors, show_history
 from .keyring import Keyring
 from .log import Cosign, Step, advance, open_keyring
 from .partitions import Connection, Partition
+from .shard_folders import find_shards
 
 REQUIRED_LEVEL = 2
 REFUSED = InputError.exit_code
@@ -49,30 +58,6 @@ ADMISSIBLE = (Outcome.VERIFIED, Outcome.SUPERSEDED, Outcome.WITHDRAWN)  # the la
 PGSTAC_LOCK = 0x65_6F_63_61_74_01  # pgSTAC's loaders deadlock on each other's partitions: one at a time
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What became of one folder. reason: one sentence; exit_code: 0 unless refused."""
-
-    folder: Path
-    item: str | None  # collection/id, once a signed statement has named it
-    status: Literal["registered", "already registered", "updated", "refused"]
-    rows: int = 0
-    reason: str = ""
-    exit_code: int = 0
-    outcome: str | None = None  # of the verification, where that is what refused it
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "folder": str(self.folder),
-            "item": self.item,
-            "status": self.status,
-            "rows": self.rows,
-            "outcome": self.outcome,
-            "reason": self.reason or None,
-            "exitCode": self.exit_code,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,27 +125,6 @@ def register(
     return sorted(admissions, key=lambda admission: admission.folder)
 
 
-def find_shards(directories: Iterable[Path]) -> list[Path]:
-    """The folders of finished shards: each directory itself, or one or two levels below, in order.
-
-    A folder whose name begins with a dot is one that a producer has not finished.
-    """
-    found: set[Path] = set()
-    for directory in directories:
-        items = [item for pattern in ("", "*/", "*/*/") for item in directory.glob(pattern + ITEM_FILE)]
-        shards = {item.parent for item in items if not _is_hidden(item.parent.relative_to(directory))}
-        if not shards:
-            raise InputError(
-                f"{directory} holds no finished shard", hint="name a folder that 'eocat produce' has written"
-            )
-        found |= {shard.resolve() for shard in shards}
-    return sorted(found)
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def _register_collection(
     connection: Connection, shards: list[Verified], keyring: Keyring
 ) -> Iterator[Admission]:
@@ -209,6 +173,7 @@ def _admit(connection: Connection, shard: Verified, keyring: Keyring) -> Admissi
     create = shard.create
     try:
         documents = read_documents(shard.folder.parent, create)
+        check_item(canonical.parse(shard.evidence.item), shard.folder / ITEM_FILE)
         with connection.transaction():
             stored = _stored_events(connection, shard)
             known = _is_known(connection, shard)
@@ -230,6 +195,9 @@ def _admit(connection: Connection, shard: Verified, keyring: Keyring) -> Admissi
             shard.folder, create.item, "refused", 0, str(refusal),
             outcome.value if outcome else REFUSED, outcome.name if outcome else None,
         )  # fmt: skip
+    except psycopg.DataError:  # U+0000 in a text, a number beyond PostgreSQL's
+        reason = "its documents hold a value that the database cannot store"
+        return Admission(shard.folder, create.item, "refused", 0, reason, REFUSED)
     except EocatError as error:
         return Admission(shard.folder, create.item, "refused", 0, str(error), error.exit_code)
 

@@ -28,7 +28,7 @@ OPERATORS = frozenset({
     "a_equals", "a_contains", "a_containedBy", "a_overlaps",
 })  # fmt: skip
 
-_PROPERTY = re.compile(r"[A-Za-z_][A-Za-z0-9_:.-]{0,127}")
+PROPERTY = re.compile(r"[A-Za-z_][A-Za-z0-9_:.-]{0,127}")
 _QUOTED = re.compile(r"'(?:[^']|'')*'")
 _NESTING = re.compile(r"[-=<>+*/^%]|\b(?:not|like|div|is)\b", re.IGNORECASE)
 
@@ -90,7 +90,7 @@ def _check_node(node: dict[str, Any]) -> None:
     if "op" in node and node["op"] not in OPERATORS:
         raise Malformed(f"filter has the operator {str(node['op'])[:40]!r}, which is not one of CQL2's")
     if "property" in node and not (
-        isinstance(node["property"], str) and _PROPERTY.fullmatch(node["property"])
+        isinstance(node["property"], str) and PROPERTY.fullmatch(node["property"])
     ):
         raise Malformed(f"filter has the property name {str(node['property'])[:40]!r}")
     if node.get("op") == "like" and isinstance(arguments := node.get("args"), list):

@@ -1,9 +1,9 @@
 """Where the catalogue's database is, and how to connect to it (DESIGN section 4).
 
 EOCAT_DATABASE_URL names an external PostgreSQL; without it, the embedded cluster of the home folder is
-started. Two roles: `owner` migrates and registers, `reader` serves (read-only, with a statement timeout).
-For an external database the reader is EOCAT_DATABASE_READ_URL, else the owner's login with the rights of
-`eocat_read`. What is in the database is made by `schema.py`.
+started. Three roles: `owner` migrates and registers, `reader` serves, `writer` admits over HTTP (roles.py).
+For an external database these two are EOCAT_DATABASE_READ_URL and EOCAT_DATABASE_WRITE_URL, else the owner's
+login with the rights of the role. What is in the database is made by `schema.py`.
 """
 
 import os
@@ -33,6 +33,7 @@ Role = Literal["owner", "reader"]
 
 NAME: Final = "eocat"
 READER: Final = "eocat_read"
+WRITER: Final = "eocat_write"
 SEARCH_PATH: Final = "pgstac,public"  # pgSTAC's functions name their tables without schema
 STATEMENT_TIMEOUT_S: Final = 30
 CONNECT_TIMEOUT_S: Final = 10
@@ -44,15 +45,17 @@ ASYNCPG_PARAMETERS: Final = frozenset(_TLS | {"target_session_attrs", "passfile"
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database by the libpq connection strings of its two roles. cluster: None if it is external.
+    """A database by the libpq connection strings of its roles. cluster: None if it is external.
 
     home: the catalogue's folder, with its keys and the files of its log; None: not known, so no log.
+    writer: None where the owner's login takes on the role.
     """
 
     owner: str
     reader: str
     cluster: Cluster | None
     home: Path | None = None
+    writer: str | None = None
 
     @property
     def name(self) -> str:
@@ -71,7 +74,16 @@ class Database:
     def named(self, name: str) -> "Database":
         """The database of another name on the same server."""
         owner, reader = (make_conninfo(conninfo, dbname=name) for conninfo in (self.owner, self.reader))
-        return replace(self, owner=owner, reader=reader)
+        writer = make_conninfo(self.writer, dbname=name) if self.writer else None
+        return replace(self, owner=owner, reader=reader, writer=writer)
+
+    def as_writer(self) -> "Database":
+        """The same database for a process that admits and nothing else: its owner is the role `writer`."""
+        if self.embedded:
+            owner = make_conninfo(self.owner, user=WRITER)
+        else:
+            owner = self.writer or _taking_on(self.owner, {"role": WRITER})
+        return replace(self, owner=owner)
 
     def connect(
         self, role: Role = "owner", *, autocommit: bool = False
@@ -158,7 +170,8 @@ def find_database(
     may still be missing or old: see `Database.migrate`. Raises ConfigError, Unavailable, Malformed.
     """
     if url := environ.get("EOCAT_DATABASE_URL"):
-        return replace(external_database(url, environ.get("EOCAT_DATABASE_READ_URL")), home=home)
+        read_url, write_url = (environ.get(f"EOCAT_DATABASE_{kind}_URL") for kind in ("READ", "WRITE"))
+        return replace(external_database(url, read_url, write_url), home=home)
     cluster = Cluster(home)
     server = cluster.ensure(progress) if start else cluster.status()
     if server is None:
@@ -172,18 +185,22 @@ def find_database(
     return Database(owner, reader, cluster, home)
 
 
-def external_database(url: str, read_url: str | None) -> Database:
+def external_database(url: str, read_url: str | None, write_url: str | None = None) -> Database:
     """The database at the URLs; ConfigError if one is no postgresql:// URL with a database name."""
     owner = parse_url(url, "EOCAT_DATABASE_URL")
     if read_url:
         reader = parse_url(read_url, "EOCAT_DATABASE_READ_URL")
     else:
-        limits = " ".join(
-            f"-c {name}={value}" for name, value in {**session_settings(), "role": READER}.items()
-        )
-        given = conninfo_to_dict(owner).get("options")
-        reader = make_conninfo(owner, options=f"{given} {limits}" if given else limits)
-    return Database(owner, reader, cluster=None)
+        reader = _taking_on(owner, {**session_settings(), "role": READER})
+    writer = parse_url(write_url, "EOCAT_DATABASE_WRITE_URL") if write_url else None
+    return Database(owner, reader, cluster=None, writer=writer)
+
+
+def _taking_on(conninfo: str, settings: Mapping[str, str]) -> str:
+    """The same login with settings of its session, among them the role that it takes on."""
+    given = conninfo_to_dict(conninfo).get("options")
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    return make_conninfo(conninfo, options=f"{given} {options}" if given else options)
 
 
 def parse_url(url: str, variable: str) -> str:

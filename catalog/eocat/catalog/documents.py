@@ -4,6 +4,7 @@ hrefs are stored relative to the API's root and made absolute when they are serv
 move. pgSTAC is reached through its public functions; none of its tables is written here.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,23 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
+from pydantic import BaseModel, ValidationError
+from stac_pydantic import Collection as StacCollection
+from stac_pydantic import Item as StacItem
 
 from eocat.verify import canonical
 from eocat.verify.errors import InputError
 from eocat.verify.evidence import read_limited
 from eocat.verify.statement import Create
 
+from .cql2 import PROPERTY
+
 COLLECTION_FILE, MODEL_FILE = "collection.json", "model.json"
 MODELS = "models"
 
 Connection = psycopg.Connection[TupleRow]
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _QUERYABLE_TYPES: tuple[tuple[type, str], ...] = (  # bool is an int in Python: it comes first
     (bool, "boolean"),
@@ -48,10 +56,26 @@ def read_documents(folder: Path, create: Create) -> Documents:
     model = _read(folder / MODEL_FILE)
     if (collection.get("type"), collection.get("id")) != ("Collection", create.projection.collection):
         raise InputError(f"{folder / COLLECTION_FILE} is not the Collection {create.projection.collection}")
-    space = (model.get("properties") or {}).get("eocat:space")
-    if (model.get("type"), space) != ("Feature", create.space):
+    _check_stac(collection, StacCollection, folder / COLLECTION_FILE)
+    _check_stac(model, StacItem, folder / MODEL_FILE)
+    if model["properties"].get("eocat:space") != create.space or not _ID.fullmatch(model["id"]):
         raise InputError(f"{folder / MODEL_FILE} is not the encoder's Item with space {create.space}")
     return Documents(collection, {**model, "collection": MODELS})
+
+
+def check_item(item: dict[str, Any], path: Path) -> None:
+    """Raise InputError unless the Item is one by STAC's core, beyond what of it is signed."""
+    _check_stac(item, StacItem, path)
+
+
+def _check_stac(document: dict[str, Any], kind: type[BaseModel], path: Path) -> None:
+    """Raise InputError unless the document is of STAC's core: what is stored here, clients must read."""
+    try:
+        kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is no STAC {kind.__name__}: {place}: {first['msg'][:200]}") from None
 
 
 def load_collection(connection: Connection, documents: Documents) -> None:
@@ -86,7 +110,11 @@ def refresh_collection(connection: Connection, collection: str, properties: dict
                jsonb_build_object('extent', pgstac.collection_extent(%(id)s, true))))""",
         {"id": collection},
     )
-    definitions = {name: kind for name, value in properties.items() if (kind := _queryable(name, value))}
+    definitions = {
+        name: kind
+        for name, value in properties.items()
+        if PROPERTY.fullmatch(name) and (kind := _queryable(name, value))
+    }
     connection.execute(
         "SELECT pgstac.upsert_queryables(%s, %s)", [Jsonb({"properties": definitions}), [collection]]
     )

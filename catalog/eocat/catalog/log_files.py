@@ -8,16 +8,16 @@ Every file is written beside its place, fsynced and renamed; its folder is fsync
 must be the same bytes: a log never writes a second version of anything.
 """
 
-import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from eocat.verify.errors import ConfigError, LogViolation, Unavailable
+from eocat.verify.errors import LogViolation, Unavailable
 from eocat.verify.log.tiles import Tile, parse_bundle
 from eocat.verify.merkle import HASH_BYTES
+
+from .durable import replace_file
 
 CHECKPOINT = "checkpoint"
 ENVELOPE = re.compile(r"envelope/[0-9a-f]{64}")
@@ -42,7 +42,7 @@ class LogFolder:
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file that may change, whole and durable or not at all."""
-        _replace(self.path / name, data)
+        replace_file(self.path / name, data)
 
     def write_once(self, name: str, data: bytes) -> None:
         """Write a file that never changes; LogViolation if there is another of its name."""
@@ -50,7 +50,7 @@ class LogFolder:
         try:
             found = path.read_bytes()
         except FileNotFoundError:
-            _replace(path, data)
+            replace_file(path, data)
             return
         if found != data:
             raise LogViolation(f"{path} holds other bytes than the log has to write there")
@@ -80,38 +80,3 @@ def first_of(wanted: Tile, found: Tile, data: bytes) -> bytes:
         return data[: wanted.width * HASH_BYTES]
     entries = parse_bundle(data, found.width)[: wanted.width]
     return data[: sum(2 + len(entry) for entry in entries)]
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whole and durable or not at all."""
-    try:
-        _ensure_folder(path.parent)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                os.fchmod(descriptor, 0o644)
-                stream.write(data)
-                stream.flush()
-                os.fsync(descriptor)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _fsync_folder(path.parent)
-    except OSError as error:
-        raise ConfigError(f"the log's file {path} cannot be written: {error.strerror}") from None
-
-
-def _ensure_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _ensure_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,8 @@ from psycopg import sql
 from psycopg.abc import Params
 from psycopg.rows import TupleRow
 
+from .database import WRITER
+
 EXACT_ROWS = 20_000
 
 _MAX_INDEXED = {"float16": 4_000, "float32": 2_000}  # dimensions; pgvector's limits for HNSW
@@ -73,6 +75,7 @@ def create(connection: Connection, partition: Partition) -> None:
         column=sql.Identifier(partition.column),
         dimension=sql.Literal(partition.dimension),
     )
+    _execute(connection, "ALTER TABLE {table} OWNER TO {writer}", partition, writer=sql.Identifier(WRITER))
 
 
 def before_load(connection: Connection, partition: Partition, incoming: int) -> None:

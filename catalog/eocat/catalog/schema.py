@@ -1,6 +1,6 @@
 """What is in the database, brought to this version (SETUP section 2.2 and 4), in this order:
 
-    1. the database itself, if embedded        4. the schema eocat and the role of the readers
+    1. the database itself, if embedded        4. the schema eocat and the readers' role
     2. extensions                              5. our tables: migrations/, by Alembic
     3. pgSTAC: pypgstac's migrations           6. pgSTAC's settings
 
@@ -8,16 +8,15 @@ All under one advisory lock; each step looks first and changes nothing that is r
 database that is newer than this program is refused.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-from eocat.catalog.database import READER, Database, session_settings
+from eocat.catalog.database import Database
 from eocat.catalog.prefix import Progress
+from eocat.catalog.roles import ensure_reader, ensure_writer
 from eocat.verify.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,8 +46,10 @@ def migrate(database: Database, progress: Progress = lambda *_: None) -> None:
         try:
             ensure_extensions(connection)
             migrate_pgstac(database, connection, progress)
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
             ensure_reader(database, connection)
             migrate_tables(database, progress)
+            ensure_writer(database, connection)
             ensure_pgstac_settings(connection)
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigError(
@@ -125,35 +126,6 @@ def pgstac_version(connection: Connection) -> str | None:
 
 def as_numbers(version: str) -> list[int]:
     return [int(part) for part in version.split("-")[0].split(".") if part.isdigit()]
-
-
-def ensure_reader(database: Database, connection: Connection) -> None:
-    """The schema eocat, and the role that may read it and pgSTAC, and nothing else.
-
-    Roles belong to the whole server. Embedded, the role logs in (over the owner's socket); on an external
-    server it is taken on by the owner's login, or granted to the login of EOCAT_DATABASE_READ_URL.
-    """
-    schema, reader = sql.Identifier(SCHEMA), sql.Identifier(READER)
-    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (READER,)).fetchone() is None:
-        # It may have been made just now through another database of the server.
-        with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
-            connection.execute(sql.SQL("CREATE ROLE {}").format(reader))
-    statements = ["GRANT pgstac_read TO {reader}", "GRANT USAGE ON SCHEMA {schema} TO {reader}"]
-    statements += [
-        "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {reader}",
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {reader}",
-    ]
-    if database.embedded:
-        statements.append("ALTER ROLE {reader} LOGIN")
-    for statement in statements:
-        connection.execute(sql.SQL(statement).format(schema=schema, reader=reader))
-    for name, value in session_settings().items():  # they take effect when the role itself logs in
-        values = sql.SQL(", ").join(map(sql.Literal, value.split(",")))
-        connection.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(reader, sql.Identifier(name), values))
-    login = conninfo_to_dict(database.reader).get("user")
-    if not database.embedded and login and login != READER:
-        connection.execute(sql.SQL("GRANT {} TO {}").format(reader, sql.Identifier(str(login))))
 
 
 def migrate_tables(database: Database, progress: Progress) -> None:

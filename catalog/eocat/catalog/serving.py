@@ -19,9 +19,15 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eocat.verify.errors import ConfigError, Unavailable
 
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
+
+MAX_WRITERS = 64
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 15
 POLL_S = 0.05
@@ -58,18 +64,58 @@ def run(home: Path, host: str, port: int) -> None:
     from .service import create_app
 
     check_address(host, port)
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s %(message)s")
-    app = create_app(find_database(home))
-    uvicorn.run(
+    _log_to_stderr()
+    uvicorn.Server(server_config(create_app(find_database(home)), host, port)).run()
+
+
+def run_intake(home: Path, host: str, port: int, trust: Path | None) -> None:
+    """Take registrations in the foreground until a signal ends it; ConfigError as above, or for the set-up.
+
+    trust: the policy's file or folder; None: the home's.
+    """
+    from datetime import UTC, datetime
+
+    import uvicorn
+
+    from eocat.verify.trust_store import load_policy
+
+    from .database import find_database
+    from .intake import Intake, only_one
+    from .intake_service import create_app
+    from .oidc import read_provider
+
+    check_address(host, port)
+    _log_to_stderr()
+    intake = Intake(find_database(home).as_writer(), lambda: load_policy(trust, datetime.now(UTC)))
+    intake.policy()  # the operator hears now that there is none, not the first publisher
+    with only_one(home):
+        intake.sweep()
+        app = create_app(intake, read_provider(home))
+        uvicorn.Server(server_config(app, host, port, connections=MAX_WRITERS)).run()
+
+
+def server_config(app: "ASGIApp", host: str, port: int, connections: int | None = None) -> "uvicorn.Config":
+    """How an application is served. connections: how many at most; beyond, 503."""
+    import uvicorn
+
+    return uvicorn.Config(
         app,
         host=host,
         port=port,
+        http="h11",  # the strict parser, whichever others are installed
+        ws="none",
+        proxy_headers=False,  # nobody chooses another client or scheme for us
         log_config=None,
         access_log=False,
         server_header=False,
+        limit_concurrency=connections,
         timeout_graceful_shutdown=10,
     )
+
+
+def _log_to_stderr() -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s %(message)s")
 
 
 def check_address(host: str, port: int) -> None:

@@ -1,0 +1,387 @@
+"""What remote publishers bring: documents, then files, kept apart until admission has verified all of it.
+
+    HOME/quarantine/<id>/   a registration that is open: opened.json, COLLECTION/{collection,model}.json,
+                            COLLECTION/ITEM/{item.json, attestation and files}
+    HOME/shards/<id>/       the same folder once it is whole, from where admission takes it and serves it
+
+    1 open      the signatures, the history and the Item's projection are checked before a file is taken
+    2 receive   each file as the statement names it: its size before, its SHA-256 while it is written
+    3 commit    the whole folder moves out of quarantine and goes through admission.py like any other
+
+A registration's id is the digest of its holder and its documents: who sends the same again goes on where it
+broke off, and nobody else finds it. What was left open is swept away after a day, and so is a folder that
+moved and was not admitted.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from eocat.verify import canonical
+from eocat.verify.errors import ConfigError, EocatError, Malformed, Unavailable
+from eocat.verify.evidence import (
+    ITEM_FILE,
+    LOG_PROOF_FILE,
+    MAX_ATTESTATION_BYTES,
+    asset_hrefs,
+    read_limited,
+    split_envelopes,
+)
+from eocat.verify.history import BrokenHistory, History
+from eocat.verify.policy import Policy
+from eocat.verify.projection import ATTESTATION, differences, project
+from eocat.verify.statement import Hex32, Identifier, ItemPath, Strict, Text, validated
+
+from . import histories
+from .admission import register
+from .admitted import Admission
+from .database import Database
+from .documents import COLLECTION_FILE, MODEL_FILE
+from .durable import fsync_folder, replace_file
+from .tokens import Grant
+
+MAX_OPENING_BYTES = 12 << 20  # four documents, escaped as JSON text
+MAX_OPEN = 16  # registrations of one holder
+OPEN_LIVES_S = 24 * 3600
+RESERVE_BYTES = 1 << 30  # of the disk, which the database may share
+OPENED_FILE = "opened.json"
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_OWN_FILES = {ITEM_FILE, LOG_PROOF_FILE, OPENED_FILE}
+
+DocumentText = Annotated[str, Field(max_length=canonical.MAX_BYTES)]
+
+
+class NotAdmitted(EocatError):
+    """A registration is refused, with the HTTP status that says how."""
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Opening(Strict):
+    """What opens a registration: the texts of a shard's documents, byte for byte."""
+
+    item: DocumentText
+    attestation: Annotated[str, Field(max_length=MAX_ATTESTATION_BYTES)]
+    collection: DocumentText
+    model: DocumentText
+
+
+class SignedFile(Strict):
+    name: Text
+    sha256: Hex32
+    size: Annotated[int, Field(ge=0, le=canonical.MAX_INTEGER)]
+
+
+class Opened(Strict):
+    """What is remembered of an open registration. files: asset key → the signed file."""
+
+    holder: Text
+    item: ItemPath
+    attestation: Text  # the file's name
+    files: dict[Identifier, SignedFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An open registration in `folder`."""
+
+    id: str
+    folder: Path
+    opened: Opened
+
+    @property
+    def shard(self) -> Path:
+        return self.folder / self.opened.item
+
+    def missing(self) -> list[dict[str, Any]]:
+        """The files that have not come, in order of key."""
+        return [
+            {"key": key, "name": file.name, "size": file.size}
+            for key, file in sorted(self.opened.files.items())
+            if not (self.shard / file.name).exists()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "item": self.opened.item, "missing": self.missing()}
+
+
+@dataclass
+class Intake:
+    """The registrations of one home. policy: read anew for each, since keys come and go."""
+
+    database: Database
+    policy: Callable[[], Policy]
+    _admitting: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def home(self) -> Path:
+        return self.database.required_home()
+
+    @property
+    def quarantine(self) -> Path:
+        return self.home / "quarantine"
+
+    @property
+    def shards(self) -> Path:
+        return self.home / "shards"
+
+    def open(self, grant: Grant, body: bytes) -> Registration:
+        """Step 1. Raises Denied, NotAdmitted and Malformed; what was opened before is found again."""
+        opening = validated(
+            Opening, canonical.parse(body, what="registration", limit_bytes=MAX_OPENING_BYTES),
+            what="registration",
+        )  # fmt: skip
+        history = self._judge(grant, opening)
+        id_ = hashlib.sha256(f"{grant.holder}\0".encode() + body).hexdigest()
+        if (found := self._find(id_, grant.holder)) is not None:
+            return found
+        opened = _opened(grant.holder, opening, history)
+        self._check_room(grant.holder, sum(file.size for file in opened.files.values()))
+        return self._write(id_, opening, opened)
+
+    async def receive(
+        self, grant: Grant, id_: str, key: str, size: int, stream: AsyncIterator[bytes]
+    ) -> Registration:
+        """Step 2. The file counts once all of it is there, is what was signed, and is on the disk."""
+        registration = self._open_one(id_, grant.holder)
+        signed = registration.opened.files.get(key)
+        if signed is None:
+            raise NotAdmitted(f"no file {key} is signed", 404)
+        if size != signed.size:
+            raise NotAdmitted(
+                f"{key} has {size} bytes, signed are {signed.size}", 413 if size > signed.size else 422
+            )
+        descriptor, temporary = tempfile.mkstemp(dir=registration.folder, prefix=".part-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                digest, received = hashlib.sha256(), 0
+                async for block in stream:
+                    received += len(block)
+                    if received > signed.size:
+                        raise NotAdmitted(
+                            f"{key} is longer than the {signed.size} bytes that are signed", 413
+                        )
+                    digest.update(block)
+                    file.write(block)
+                file.flush()
+                await asyncio.to_thread(os.fsync, descriptor)
+            if received != signed.size or digest.hexdigest() != signed.sha256:
+                raise NotAdmitted(f"{key} is not the signed file: sha256 {digest.hexdigest()[:16]}…")
+            Path(temporary).replace(registration.shard / signed.name)
+            fsync_folder(registration.shard)
+        except FileNotFoundError:
+            raise NotAdmitted("the registration is not open any more", 404) from None
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        return registration
+
+    def commit(self, grant: Grant, id_: str) -> Admission:
+        """Step 3. One at a time: each reads a whole shard. Repeated, it says what the first time came to."""
+        with self._admitting:
+            registration = self._open_one(id_, grant.holder)
+            if missing := registration.missing():
+                raise NotAdmitted(f"{missing[0]['key']} has not been uploaded", 409)
+            place = self.shards / id_
+            if registration.folder != place:
+                for left in registration.folder.glob(".part-*"):  # of uploads that broke off
+                    left.unlink(missing_ok=True)
+                self.shards.mkdir(mode=0o755, exist_ok=True)
+                registration.folder.rename(place)
+                fsync_folder(self.quarantine)
+                fsync_folder(self.shards)
+            before = self._location(registration.opened.item)
+            try:
+                (admission,) = register(self.database, [place / registration.opened.item], self.policy())
+            finally:
+                self._drop_unless_used(registration.opened.item, place, before)
+        return admission
+
+    def sweep(self, now_s: float | None = None) -> None:
+        """Remove what was left open too long, and what moved but was never admitted."""
+        now_s = now_s or time.time()
+        with self._admitting:
+            with self.database.connect() as connection:
+                rows = connection.execute(
+                    "SELECT location FROM eocat.shard WHERE starts_with(location, %s)", [f"{self.shards}/"]
+                )
+                used = {Path(row[0]).parents[1] for row in rows}
+            for folder in (*_folders(self.quarantine), *_folders(self.shards)):
+                with suppress(FileNotFoundError):  # it was committed or dropped just now
+                    if folder not in used and now_s - folder.stat().st_mtime > OPEN_LIVES_S:
+                        shutil.rmtree(folder)
+
+    def _judge(self, grant: Grant, opening: Opening) -> History:
+        """What the documents come to; Denied, or NotAdmitted with what is wrong with them."""
+        try:
+            events = [histories.read_event(one) for one in split_envelopes(opening.attestation.encode())]
+            history = histories.replayed(events)
+        except BrokenHistory as error:
+            raise NotAdmitted(str(error)) from None
+        collection, _, item = history.create.item.partition("/")
+        grant.check(collection, ())  # before anything is told about what the catalogue holds
+        with self.database.connect() as connection:
+            stored = histories.stored_events(connection, collection, item)
+        try:
+            fresh = histories.new_events(stored, events)
+        except BrokenHistory as error:
+            raise NotAdmitted(str(error)) from None
+        grant.check(
+            collection, {_ACTIONS.get(event.name, event.name.lower()) for event in fresh} or ["register"]
+        )
+        policy, now = self.policy(), datetime.now(UTC)
+        for event in fresh:
+            if (failed := histories.refusal(event, policy, now)) is not None:
+                raise NotAdmitted(f"{event.name} {event.seq}: {failed.text}")
+        shown = project(canonical.parse(opening.item.encode(), what="item"))
+        if changed := differences(history.projection, shown):
+            raise NotAdmitted(f"the item differs from what was signed in {', '.join(changed)}")
+        return history
+
+    def _check_room(self, holder: str, size: int) -> None:
+        """Raise NotAdmitted where the holder has too much open, or the disk no room for more."""
+        waiting = [
+            Registration("", folder, opened)
+            for folder in _folders(self.quarantine)
+            if (opened := _read_opened(folder)) is not None
+        ]
+        if sum(one.opened.holder == holder for one in waiting) >= MAX_OPEN:
+            raise NotAdmitted(f"{MAX_OPEN} registrations are open: commit them first", 429)
+        promised = sum(file["size"] for one in waiting for file in one.missing())
+        if size + promised > shutil.disk_usage(self.home).free - RESERVE_BYTES:
+            raise NotAdmitted(f"there is no room for {size} bytes", 507)
+
+    def _write(self, id_: str, opening: Opening, opened: Opened) -> Registration:
+        """Put the documents, and the files that the catalogue holds already, into quarantine."""
+        self.quarantine.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.quarantine, prefix=".new-"))
+        temporary.chmod(0o755)
+        shard = temporary / opened.item
+        for path, text in {
+            shard.parent / COLLECTION_FILE: opening.collection,
+            shard.parent / MODEL_FILE: opening.model,
+            shard / ITEM_FILE: opening.item,
+            shard / opened.attestation: opening.attestation,
+        }.items():
+            replace_file(path, text.encode())
+        for file, held in self._held(opened).items():
+            with suppress(OSError):  # gone, or on another disk: then it has to be uploaded
+                os.link(held, shard / file)
+        replace_file(temporary / OPENED_FILE, canonical.encode(opened.model_dump()))
+        folder = self.quarantine / id_
+        try:
+            temporary.rename(folder)
+        except OSError:  # another request of the same was faster
+            shutil.rmtree(temporary)
+        fsync_folder(self.quarantine)
+        return self._open_one(id_, opened.holder)
+
+    def _held(self, opened: Opened) -> Mapping[str, Path]:
+        """File name → a file that the catalogue has under this digest; admission reads it again anyway."""
+        collection, _, item = opened.item.partition("/")
+        with self.database.connect() as connection:
+            row = connection.execute(
+                "SELECT location, assets FROM eocat.shard WHERE collection = %s AND item_id = %s",
+                [collection, item],
+            ).fetchone()
+        location, assets = row or ("", {})
+        return {
+            file.name: Path(location) / assets[key]["name"]
+            for key, file in opened.files.items()
+            if key in assets and assets[key]["sha256"] == file.sha256
+        }
+
+    def _open_one(self, id_: str, holder: str) -> Registration:
+        if (found := self._find(id_, holder)) is None:
+            raise NotAdmitted("there is no such registration", 404)
+        return found
+
+    def _find(self, id_: str, holder: str) -> Registration | None:
+        for folder in (self.shards / id_, self.quarantine / id_):
+            opened = _read_opened(folder)
+            if opened is not None and opened.holder == holder:
+                return Registration(id_, folder, opened)
+        return None
+
+    def _location(self, item: str) -> Path | None:
+        collection, _, name = item.partition("/")
+        with self.database.connect() as connection:
+            row = connection.execute(
+                "SELECT location FROM eocat.shard WHERE collection = %s AND item_id = %s", [collection, name]
+            ).fetchone()
+        return Path(row[0]) if row else None
+
+    def _drop_unless_used(self, item: str, place: Path, before: Path | None) -> None:
+        """Remove the folder if it was refused, and the one that it has taken the place of."""
+        try:
+            now = self._location(item)
+        except Unavailable:
+            return  # the sweep will see to it
+        for folder in {place, before.parents[1] if before else place}:
+            if folder.parent == self.shards and (now is None or now.parents[1] != folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+_ACTIONS = {"CREATE": "register", "REGISTER": "register"}
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the home for one intake; ConfigError if another process has it."""
+    path = home / "run" / "intake.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another process takes registrations for {home} already") from None
+        yield
+
+
+def _opened(holder: str, opening: Opening, history: History) -> Opened:
+    """The files to expect, under the names that the Item gives them; NotAdmitted for a name that is none."""
+    names: dict[str, str] = {}
+    for key, href in asset_hrefs(opening.item.encode()).items():
+        names[key] = href.removeprefix("./")
+        if not _FILE_NAME.fullmatch(names[key]) or names[key].lower() in _OWN_FILES:
+            raise NotAdmitted(f"asset {key[:80]} has the href {href[:80]!r}, expected a file name")
+    if ATTESTATION not in names:
+        raise NotAdmitted(f"the item has no asset {ATTESTATION}")
+    if len({name.lower() for name in names.values()}) < len(names):
+        raise NotAdmitted("two assets of the item have one file name")
+    signed = history.projection.assets
+    if missing := sorted(signed.keys() - names.keys()):
+        raise NotAdmitted(f"asset {missing[0]} of the item has no href")
+    files = {
+        key: SignedFile(name=names[key], sha256=asset.sha256, size=asset.size)
+        for key, asset in signed.items()
+    }
+    return Opened(holder=holder, item=history.create.item, attestation=names[ATTESTATION], files=files)
+
+
+def _read_opened(folder: Path) -> Opened | None:
+    try:
+        value = canonical.parse(read_limited(folder / OPENED_FILE, canonical.MAX_BYTES), what="registration")
+        return validated(Opened, value, what="registration")
+    except (Unavailable, Malformed):
+        return None
+
+
+def _folders(place: Path) -> list[Path]:
+    return [path for path in place.iterdir() if path.is_dir()] if place.is_dir() else []

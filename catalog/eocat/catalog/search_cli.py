@@ -1,0 +1,200 @@
+"""The commands that ask a catalogue: `eocat search`, `similar` and `history`."""
+
+# Heavy imports (numpy, pystac-client) stand inside the commands, so that `--help` is quick.
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eocat.verify.cli import DEFAULT_API
+from eocat.verify.errors import InputError, UsageError
+from eocat.verify.terminal import answer_json, note
+
+from .table import table
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
+Api = Annotated[str, typer.Option(help="The catalogue that is asked.", envvar="EOCAT_API")]
+Collections = Annotated[
+    list[str] | None, typer.Option("--collection", "-c", help="Only in this collection. Repeatable.")
+]
+Bbox = Annotated[
+    str | None, typer.Option(help="west,south,east,north in degrees; west > east crosses ±180°.")
+]
+Datetime = Annotated[
+    str | None, typer.Option(help="RFC 3339 time or interval, such as 2024-05-01T00:00:00Z/..")
+]
+Filter = Annotated[
+    str | None,
+    typer.Option("--filter", help="CQL2 text on item properties, such as \"platform = 'sentinel-2a'\"."),
+]
+
+
+@app.command()
+def search(
+    collections: Collections = None,
+    bbox: Bbox = None,
+    datetime: Datetime = None,
+    filter_: Filter = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Items at most.")] = 10,
+    api: Api = DEFAULT_API,
+    as_json: Json = False,
+) -> None:
+    """Find items by place, time, collection and properties."""
+    from .client import Catalogue
+
+    box = None if bbox is None else _numbers(bbox, "--bbox")
+    items = Catalogue(api).search(
+        collections=collections, bbox=box, datetime=datetime, filter=filter_, limit=limit
+    )
+    if as_json:
+        answer_json({"type": "FeatureCollection", "features": items})
+        return
+    rows = [
+        (
+            f"{item['collection']}/{item['id']}",
+            item["properties"].get("datetime") or item["properties"].get("start_datetime") or "",
+            " ".join(f"{value:g}" for value in item.get("bbox", [])),
+            str(item["properties"].get("table:row_count", "")),
+        )
+        for item in items
+    ]
+    table(("item", "time", "bbox", "rows"), rows)
+
+
+@app.command()
+def similar(
+    like: Annotated[
+        str,
+        typer.Argument(
+            metavar="LIKE",
+            help="collection/item#row, LON,LAT (after -- if negative), or a .npy or .json vector.",
+        ),
+    ],
+    collections: Collections = None,
+    bbox: Bbox = None,
+    datetime: Datetime = None,
+    filter_: Filter = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Rows at most.")] = 10,
+    exact: Annotated[
+        bool | None, typer.Option("--exact/--index", help="Scan, or use the index (default: as is best).")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write one hit with its proof, for 'eocat verify'.")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, max=100, help="Which hit to save.")] = 1,
+    api: Api = DEFAULT_API,
+    as_json: Json = False,
+) -> None:
+    """Find the rows nearest to a row, a point or a vector."""
+    from eocat.verify.hit import format_hit
+
+    from .client import Catalogue
+
+    request: dict[str, Any] = {"like": _read_like(like), "limit": limit}
+    options = {
+        "collections": collections,
+        "bbox": None if bbox is None else _numbers(bbox, "--bbox"),
+        "datetime": datetime,
+        "filter": filter_,
+        "exact": exact,
+    }
+    request |= {name: value for name, value in options.items() if value is not None}
+    if save is not None:
+        request |= {"include_proof": True, "limit": max(rank, min(limit, 100))}
+    found = Catalogue(api).similar(request)
+    features = found["features"]
+    if save is not None:
+        if len(features) < rank:
+            raise InputError(f"there are {len(features)} hits, so none of rank {rank} to save")
+        save.write_bytes(format_hit(features[rank - 1]))
+        note(f"saved hit {rank} to {save}: check it with 'eocat verify {save}'")
+    if as_json:
+        answer_json(found)
+        return
+    rows = []
+    for place, feature in enumerate(features, 1):
+        row = feature["properties"]
+        distance = "" if row["distance"] is None else f"{row['distance']:.6f}"
+        time = row["datetime"] or f"{row['start_datetime']}/{row['end_datetime']}"
+        rows.append(
+            (str(place), distance, f"{row['collection']}/{row['item']}#{row['row']}", time, feature["id"])
+        )
+    table(("rank", "distance", "row", "time", "chip"), rows)
+    note(f"{found['method']}, {found['candidates']} candidates, space {found['space'][:16]}…")
+
+
+@app.command()
+def history(
+    item: Annotated[str, typer.Argument(metavar="COLLECTION/ITEM")],
+    api: Api = DEFAULT_API,
+    as_json: Json = False,
+) -> None:
+    """Show an item's signed events as the catalogue tells them; 'eocat verify' checks them."""
+    from eocat.verify import canonical
+    from eocat.verify.dsse import parse_envelope
+    from eocat.verify.events import parse_event
+
+    from .client import Catalogue
+
+    events = []
+    for event in Catalogue(api).history(item)["events"]:
+        envelope = parse_envelope(canonical.encode(event["envelope"]))
+        statement = parse_event(envelope.payload)
+        events.append({
+            "seq": statement.predicate.seq,
+            "event": statement.predicate.event,
+            "claimedAt": statement.predicate.claimedAt,
+            "actor": statement.predicate.actor,
+            "recordedAt": event["recorded_at"],
+            "payloadSha256": envelope.payload_digest,
+            "keyIds": [signature.key_id for signature in envelope.signatures],
+            "statement": statement.model_dump(by_alias=True),
+        })  # fmt: skip
+    if as_json:
+        answer_json(events)
+        return
+    columns = ("seq", "event", "claimedAt", "actor", "payloadSha256")
+    table(columns, [tuple(str(event[column]) for column in columns) for event in events])
+
+
+def _read_like(text: str) -> dict[str, Any]:
+    """The `like` of a similarity request."""
+    if "#" in text:
+        item, _, row = text.rpartition("#")
+        collection, slash, name = item.partition("/")
+        if slash and name and "/" not in name and row.isascii() and row.isdigit():
+            return {"collection": collection, "item": name, "row": int(row)}
+        raise UsageError(f"{text!r} is not COLLECTION/ITEM#ROW")
+    path = Path(text)
+    if path.suffix in (".npy", ".json") or path.is_file():
+        return {"vector": _read_vector(path)}
+    return {"point": _numbers(text, "LIKE")}
+
+
+def _read_vector(path: Path) -> list[float]:
+    """The numbers of a one-dimensional .npy array or JSON list."""
+    from io import BytesIO
+
+    import numpy as np
+
+    from eocat.verify import canonical
+
+    try:
+        data = path.read_bytes()
+        value = np.load(BytesIO(data)) if path.suffix == ".npy" else canonical.parse(data, what=str(path))
+        vector = np.asarray(value, np.float64)
+    except (OSError, ValueError) as error:
+        raise InputError(f"vector {path} cannot be read: {error}") from None
+    if vector.ndim != 1 or not np.isfinite(vector).all():
+        raise InputError(f"vector {path} has shape {vector.shape}, expected one list of finite numbers")
+    return [float(number) for number in vector]
+
+
+def _numbers(text: str, what: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{what}: {text!r} is not numbers with commas between") from None

@@ -1,0 +1,104 @@
+"""The commands that run a catalogue: `eocat up`, `down` and `serve`."""
+
+# Heavy imports (psycopg, fastapi) stand inside the commands, so that `--help` is quick.
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eocat.verify.errors import UsageError
+from eocat.verify.home import home as default_home
+from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
+
+app = typer.Typer()
+
+DEFAULT_HOST, DEFAULT_PORT, DEFAULT_WRITES_PORT = "127.0.0.1", 8765, 8766
+
+Home = Annotated[
+    Path | None, typer.Option("--home", help="Where database, keys and logs are (default: EOCAT_HOME).")
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
+
+
+@app.command()
+def up(
+    home: Home = None, host: Host = DEFAULT_HOST, port: Port = DEFAULT_PORT, as_json: Json = False
+) -> None:
+    """Start the catalogue in the background: its database, brought up to date, and its service."""
+    with needs("serve"):
+        from . import serving
+        from .database import find_database
+        from .log import advance
+
+        place = (home or default_home()).absolute()
+        with progress_bar() as progress:
+            database = find_database(place, progress=progress)
+            database.migrate(progress)
+        advance(database)  # what a crash left undone; the first time, the keys and an empty log
+        running = serving.start(place, host, port)
+    if as_json:
+        kind = "embedded" if database.embedded else "external"
+        answer_json({
+            "url": running.url, "pid": running.pid, "home": str(place), "database": kind,
+            "log": str(serving.log_path(place)),
+        })  # fmt: skip
+    else:
+        answer(running.url)
+
+
+@app.command()
+def down(home: Home = None, as_json: Json = False) -> None:
+    """Stop the service of `up`, and the embedded database."""
+    with needs("serve"):
+        from . import serving
+        from .cluster import Cluster
+
+        place = (home or default_home()).absolute()
+        service = serving.stop(place)
+        cluster = Cluster(place)
+        database = cluster.status() is not None
+        cluster.stop()
+    if as_json:
+        answer_json({"service": service, "database": database})
+    else:
+        answer("stopped" if service or database else "nothing was running")
+
+
+@app.command()
+def serve(
+    home: Home = None,
+    host: Host = DEFAULT_HOST,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port (default: 8765; with --writes 8766).")
+    ] = None,
+    writes: Annotated[
+        bool, typer.Option("--writes", help="Take registrations of remote publishers instead; nothing else.")
+    ] = False,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", help="With --writes: trust policy (default: the home's).")
+    ] = None,
+) -> None:
+    """Run the service in the foreground, on the embedded database or EOCAT_DATABASE_URL."""
+    if trust is not None and not writes:
+        raise UsageError("--trust goes with --writes: what is served is admitted already")
+    with needs("serve"):
+        from . import serving
+        from .database import find_database
+        from .log import advance
+
+        place = (home or default_home()).absolute()
+        port = port or (DEFAULT_WRITES_PORT if writes else DEFAULT_PORT)
+        serving.check_address(host, port)
+        with progress_bar() as progress:
+            database = find_database(place, progress=progress)
+            database.migrate(progress)
+        advance(database)
+        if writes:
+            note(f"taking registrations at {serving.service_url(host, port)}")
+            serving.run_intake(place, host, port, trust or (place / "trust" if home else None))
+        else:
+            note(f"serving at {serving.service_url(host, port)}")
+            serving.run(place, host, port)

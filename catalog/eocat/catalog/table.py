@@ -1,0 +1,22 @@
+"""Answers of many rows, as a terminal or a pipe takes them."""
+
+import sys
+from collections.abc import Sequence
+
+from eocat.verify.terminal import printable
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal, else one line a row with tabs, without a heading."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            sys.stdout.write("\t".join(map(printable, row)) + "\n")  # a tab within a cell is escaped
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console().print(table)

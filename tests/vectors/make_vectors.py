@@ -56,7 +56,7 @@ def vectors() -> Iterator[tuple[str, Vector]]:
         made.file("embeddings").write_bytes(b"a Parquet file, whose bytes would follow its writer's version")
         made.redigest("embeddings")
         made.sign(PRODUCER)
-        for makers in (rows, bad_rows, pixels, trees, bad_proofs, keys, bad_keys, spaces):
+        for makers in (rows, bad_rows, pixels, trees, bad_proofs, keys, bad_keys, spaces, closeness):
             yield from makers()
         for maker in (envelopes, evidence, items, hits):
             yield from maker(made)
@@ -218,6 +218,37 @@ def judged(kind: str, outcome: str, *entries: Vector, **members: Any) -> Vector:
         "outcome": outcome,
         **members,
     }
+
+
+def closeness() -> Iterator[tuple[str, Vector]]:
+    """Vectors made again: signed and made bytes, what the statement declares, the policy's caps."""
+    bits = {"kind": "bits"}
+    wide = {"kind": "cosine", "precision": "fp32", "parts_per_billion": 500_000_000}
+    fp32 = wide | {"parts_per_billion": 1000}
+    bf16 = {"kind": "cosine", "precision": "bf16", "parts_per_billion": 100_000}
+    one = [1.0, 2.0, -2.0, 4.0]
+    cases: dict[str, tuple[str, Vector, list[float], Vector, str]] = {
+        "good/closeness-bits": ("float16", bits, one, {}, "VERIFIED"),
+        "good/closeness-fp32": ("float32", fp32, [1.0, 2.0, -2.0, 4.001], {}, "VERIFIED"),
+        "good/closeness-bf16": ("float16", bf16, [1.0, 2.0, -2.0, 4.03125], {}, "VERIFIED"),
+        "bad/closeness-one-bit": ("float16", bits, [1.0, 2.0, -2.0, 4.00390625], {}, "RECOMPUTE_MISMATCH"),
+        "bad/closeness-negative-zero": ("float16", bits, [0.0, 2.0, -2.0, 4.0], {}, "RECOMPUTE_MISMATCH"),
+        "bad/closeness-declared-wide": ("float32", wide, [1.0, 2.0, -2.0, 4.01], {}, "RECOMPUTE_MISMATCH"),
+        "bad/closeness-scaled": ("float32", fp32, [1.002, 2.004, -2.004, 4.008], {}, "RECOMPUTE_MISMATCH"),
+        "bad/closeness-policy-cap": (
+            "float16", bf16, [1.0, 2.0, -2.0, 4.03125], {"bf16": 1}, "RECOMPUTE_MISMATCH",
+        ),
+        "bad/closeness-unknown-class": (
+            "float16", bf16 | {"precision": "fp8"}, one, {}, "RECOMPUTE_INCONCLUSIVE",
+        ),
+    }  # fmt: skip
+    for name, (dtype, tolerance, made, caps, outcome) in cases.items():
+        first = [-0.0, *one[1:]] if "zero" in name else one
+        signed, again = (np.array(v, dtype).astype(np.dtype(dtype).newbyteorder("<")) for v in (first, made))
+        yield name, {
+            "kind": "closeness", "dtype": dtype, "tolerance": tolerance, "tolerances": caps,
+            "signed": signed.tobytes().hex(), "made": again.tobytes().hex(), "outcome": outcome,
+        }  # fmt: skip
 
 
 def envelopes(made: Made) -> Iterator[tuple[str, Vector]]:

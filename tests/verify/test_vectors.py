@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from eocat.verify.check import check_envelopes
+from eocat.verify.closeness import CAPS, band_of
 from eocat.verify.errors import Malformed
 from eocat.verify.geometry import format_wkb
 from eocat.verify.hit import check_hit
@@ -100,9 +101,19 @@ def judge_hit(vector: Vector) -> Outcome:
     return check_hit(json.dumps(vector["hit"]).encode(), policy, target="hit", now=now).outcome
 
 
+def judge_closeness(vector: Vector) -> Outcome:
+    band = band_of(vector["tolerance"], CAPS | vector["tolerances"])
+    if band is None:
+        return Outcome.RECOMPUTE_INCONCLUSIVE
+    signed = np.frombuffer(bytes.fromhex(vector["signed"]), np.dtype(vector["dtype"]).newbyteorder("<"))
+    passes = band.passes(signed, bytes.fromhex(vector["made"]))
+    return Outcome.VERIFIED if passes else Outcome.RECOMPUTE_MISMATCH
+
+
 JUDGES: dict[str, Callable[[Vector], Outcome]] = {
     "row": judge_row, "pixels": judge_pixels, "tree": judge_tree, "proof": judge_proof, "key": judge_key,
     "space": judge_space, "envelope": judge_envelope, "item": judge_item, "hit": judge_hit,
+    "closeness": judge_closeness,
 }  # fmt: skip
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from eocat.verify.digest import Digests, digest_file
-from eocat.verify.errors import InputError
-from eocat.verify.recompute import Again, Window
+from eocat.verify.errors import InputError, UsageError
+from eocat.verify.recompute import Again, NotRecomputable, Window
 from eocat.verify.row import pixels_digest
 from eocat.verify.statement import Create, Source
 
-from .encoders import load_encoder
+from .encoders import Encoder, load_encoder
 from .run import space_of
 from .sources import Scene, find_scenes
 
@@ -21,35 +21,48 @@ BATCH = 16
 def recompute(create: Create, windows: Sequence[Window], folder: Path) -> list[Again]:
     """The rows of these windows, from the statement's scene in `folder` with its encoder, in the order given.
 
-    Raises InputError where the scene is not there with the signed bytes, a window does not lie in it, or the
-    encoder installed here is another.
+    Raises NotRecomputable where the scene is not there with the signed bytes, a window does not lie in it, or
+    the encoder here is missing or another one.
     """
     scene = _find_scene(create.sources[0], folder)
-    encoder = load_encoder(create.encoder.name, scene.bands)
-    if space_of(encoder) != create.space:
-        raise InputError(
-            f"the encoder {encoder.name} of this installation is of another space than the statement's"
-        )
+    encoder = _find_encoder(create, scene)
     pixels = scene.decode(encoder.bands)
     for window in windows:
         if not (0 <= window.x <= scene.width - window.size and 0 <= window.y <= scene.height - window.size):
-            raise InputError(f"window {window.x},{window.y} of {window.size} pixels is not inside {scene.id}")
+            text = f"window {window.x},{window.y} of {window.size} pixels is not inside {scene.id}"
+            raise NotRecomputable("no-source", text)
     made: list[Again] = []
     for first in range(0, len(windows), BATCH):
         chips = [pixels.window(w.x, w.y, w.size, w.size) for w in windows[first : first + BATCH]]
         vectors = encoder.encode(np.stack(chips), offset=scene.offset)
-        little_endian = vectors.astype(vectors.dtype.newbyteorder("<"), copy=False)
+        little_endian = vectors.astype(np.dtype(create.rows.dtype).newbyteorder("<"), copy=False)
         made += [Again(pixels_digest(c), v.tobytes()) for c, v in zip(chips, little_endian, strict=True)]
     return made
 
 
+def _find_encoder(create: Create, scene: Scene) -> Encoder:
+    """The encoder that the statement names, of the same space."""
+    try:
+        encoder = load_encoder(create.encoder.name, scene.bands)
+    except (UsageError, InputError) as error:
+        raise NotRecomputable("no-encoder", str(error), hint=error.hint) from error
+    if space_of(encoder) != create.space:
+        text = f"the encoder {encoder.name} of this installation is of another space than the statement's"
+        raise NotRecomputable("other-space", text)
+    return encoder
+
+
 def _find_scene(source: Source, folder: Path) -> Scene:
     """The scene of that name in the folder, its files as signed."""
-    for scene in find_scenes([folder], refuse=lambda error: None):
+    try:
+        scenes = find_scenes([folder], refuse=lambda error: None)
+    except InputError as error:
+        raise NotRecomputable("no-source", str(error), hint=error.hint) from error
+    for scene in scenes:
         if scene.id != source.name:
             continue
         found = {file.name: digest_file(file.path) for file in scene.files}
         if found != {file.name: Digests(file.sha256, file.blake3, file.size) for file in source.files}:
-            raise InputError(f"scene {scene.id} in {folder} is not the signed one")
+            raise NotRecomputable("no-source", f"scene {scene.id} in {folder} is not the signed one")
         return scene
-    raise InputError(f"{folder} holds no scene {source.name}", hint="give the folder that it was made from")
+    raise NotRecomputable("no-source", f"{folder} holds no scene {source.name}")

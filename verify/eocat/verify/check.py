@@ -79,7 +79,7 @@ def check(
     files = _check_bytes(evidence, trust.statement, skip=EMBEDDINGS if rows_only else None)
     rows = _check_rows(evidence, files, trust.create)
     lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now)
-    again = _check_recompute(evidence, rows, trust, sources, recompute)
+    again = _check_recompute(evidence, rows, trust, policy, sources, recompute)
     stages = [item, rows, *files.values()], [trust.signature, trust.history], [trust.log], [lineage], [again]
     level = _level(*stages)
     steps = [
@@ -301,12 +301,15 @@ def _leaf_hashes(shard: Shard) -> bytes:
     return b"".join(hashes)
 
 
-def _check_recompute(evidence: Evidence, rows: Step, trust: Trust, sources: Path | None, wanted: int) -> Step:
+def _check_recompute(
+    evidence: Evidence, rows: Step, trust: Trust, policy: Policy, sources: Path | None, wanted: int
+) -> Step:
     """Step 8, on a shard whose rows are the signed ones."""
     if wanted and (rows.outcome is not None or not rows.checked):
         return Step("recompute", "not run: the rows are not the signed ones", checked=False)
     shard = evidence.files[EMBEDDINGS] if wanted else Path()
-    return check_recompute(trust.create, shard, sources, wanted, seed_of(trust.checkpoint, trust.create.item))
+    seed = seed_of(trust.checkpoint, trust.create.item)
+    return check_recompute(trust.create, shard, sources, wanted, seed, policy.caps)
 
 
 def _level(*stages: list[Step]) -> int:

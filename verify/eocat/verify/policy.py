@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from . import canonical
+from .closeness import CAPS, MAX_CAP, Precision
 from .errors import ConfigError, Malformed
 from .keys import PublicKey, format_key, parse_key
 from .lineage.pins import Pin
@@ -21,6 +22,7 @@ from .log.quorum import parse_log_policy
 from .statement import Identifier, Strict, Text, Time, format_time, parse_time, validated
 
 Role = Literal["producer", "registrar", "curator", "mirror"]
+Cap = Annotated[int, Field(ge=1, le=MAX_CAP)]
 ANY_COLLECTION = "*"
 
 
@@ -82,6 +84,7 @@ class Policy(Strict):
     thresholds: dict[Role, Annotated[int, Field(ge=1, le=16)]]
     log: LogTrust | None = None
     cdse: Annotated[list[Pin], Field(max_length=64, default_factory=list)]  # whose Copernicus traces count
+    tolerances: Annotated[dict[Precision, Cap], Field(default_factory=dict)]  # how far rows made again may be
 
     @model_validator(mode="after")
     def _keys_are_usable(self) -> Self:
@@ -109,6 +112,11 @@ class Policy(Strict):
     def signers(self, key_ids: Collection[str]) -> list[TrustedKey]:
         """The entries whose every key is among `key_ids`: a signature without its partner's is none."""
         return [entry for entry in self.keys if all(key.key_id in key_ids for key in entry.public_keys)]
+
+    @property
+    def caps(self) -> dict[str, int]:
+        """Precision → how far a row made again may be, at most, in parts per billion (closeness.py)."""
+        return CAPS | dict(self.tolerances.items())
 
     def threshold(self, role: Role) -> int:
         return self.thresholds.get(role, 1)

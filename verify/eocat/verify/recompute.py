@@ -3,17 +3,19 @@
 The rows are drawn where the producer could not foresee them: the seed is SHA-256 of the newest cosigned
 checkpoint and the item's name, or the verifier's own randomness where there is no log. 59 rows find a
 corruption of 5 % of them with 95 %, 299 rows one of 1 %. The verifier cannot encode: the producer room offers
-that through the entry point group `eocat.recompute`. A row's input digest tells a source that differs from
-a model that does. Only encoders that promise their bits (`tolerance` {"kind": "bits"}) are judged so far.
+that through the entry point group `eocat.recompute`. A row's input digest tells a source that differs from a
+model that does; how close the vectors must be is said in closeness.py.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, Literal
 
+from .closeness import Band, band_of, distance
 from .errors import EocatError
 from .report import Outcome, Step
 from .row import Row
@@ -22,6 +24,26 @@ from .statement import Create
 
 GROUP = "eocat.recompute"
 STEP = "recompute"
+
+Cause = Literal[
+    "same",  # nothing differs
+    "source-differs",  # other pixels than those whose digests are signed
+    "model-differs",  # the signed pixels, another vector
+    "no-source",  # it is not at hand, or not as signed
+    "no-encoder",  # it is not installed, or its weights are not at hand
+    "other-space",  # the encoder here is another one
+    "no-promise",  # the statement does not say how closely its rows can be made again
+    "no-pixels",  # the rows were imported: nobody signed what pixels they are of
+    "failed",  # anything else that stopped it
+]
+
+
+class NotRecomputable(EocatError):
+    """Rows cannot be made again here; `cause` says what is missing."""
+
+    def __init__(self, cause: Cause, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +82,84 @@ def seed_of(checkpoint: str | None, item: str) -> bytes:
     return sha256((checkpoint or secrets.token_hex(32)).encode() + item.encode()).digest()
 
 
-def check_recompute(create: Create, shard: Path, sources: Path | None, wanted: int, seed: bytes) -> Step:
-    """The step over `wanted` rows; 0: not run. `shard` has passed the steps before."""
+def check_recompute(
+    create: Create,
+    shard: Path,
+    sources: Path | None,
+    wanted: int,
+    seed: bytes,
+    caps: Mapping[str, int],
+) -> Step:
+    """The step over `wanted` rows; 0: not run. `shard` has passed the steps before. caps: of closeness.py."""
     if not wanted:
         return Step(STEP, "not run (--recompute 59)", checked=False)
-    if sources is None:
-        return _inconclusive("no folder of sources was given (--sources)")
-    if create.tolerance.get("kind") != "bits":
-        return _inconclusive(f"encoder {create.encoder.name} does not promise its bits")
+    try:
+        if sources is None:
+            raise NotRecomputable("no-source", "no folder of sources was given (--sources)")
+        if not create.rows.inputDigests:
+            raise NotRecomputable("no-pixels", "the statement signs no pixels: its rows were imported")
+        band = band_of(create.tolerance, caps)
+        if band is None:
+            text = f"the statement does not say how closely encoder {create.encoder.name} can be run again"
+            raise NotRecomputable("no-promise", text)
+        numbers = draw_rows(seed, create.rows.count, wanted)
+        rows, windows = _read_rows(Shard.open(shard, create.rows), numbers)
+        again = _hook()(create, windows, sources)
+    except NotRecomputable as error:
+        return _inconclusive(error.cause, str(error))
+    except EocatError as error:
+        return _inconclusive("failed", str(error))
+    return _compared(numbers, rows, again, band, seed)
+
+
+def _hook() -> Recompute:
     hooks = list(entry_points(group=GROUP))
     if not hooks:
-        return _inconclusive("nothing installed here can encode: pip install 'eocat[producer]'")
-    numbers = draw_rows(seed, create.rows.count, wanted)
-    try:
-        rows, windows = _read_rows(Shard.open(shard, create.rows), numbers)
-        make_again: Recompute = hooks[0].load()
-        again = make_again(create, windows, sources)
-    except EocatError as error:
-        return _inconclusive(str(error))
-    return _compare(numbers, rows, again)
+        raise NotRecomputable(
+            "no-encoder", "nothing installed here can encode: pip install 'eocat[producer]'"
+        )
+    make_again: Recompute = hooks[0].load()
+    return make_again
 
 
-def _compare(numbers: Sequence[int], rows: Sequence[Row], again: Sequence[Again]) -> Step:
+def _compared(
+    numbers: Sequence[int], rows: Sequence[Row], again: Sequence[Again], band: Band, seed: bytes
+) -> Step:
+    """The verdict on the rows, with its facts under names of docs/format.md, section 7."""
+    source, model, worst = [], [], 0.0
     for number, row, made in zip(numbers, rows, again, strict=True):
         if made.input_digest != row.input_digest:
-            return Step(STEP, f"row {number}: the source's pixels differ", Outcome.RECOMPUTE_MISMATCH)
-        if made.vector != row.vector:
-            return Step(STEP, f"row {number}: same pixels, another vector", Outcome.RECOMPUTE_MISMATCH)
-    return Step(STEP, f"{len(rows)} rows made again from the source, bit for bit the same")
+            source.append(number)
+            continue
+        worst = max(worst, distance(row.values(), made.vector))
+        if not band.passes(row.values(), made.vector):
+            model.append(number)
+    facts = {
+        "seed": seed.hex(),
+        "rows": list(numbers),
+        "precision": band.precision,
+        "limit": f"{band.limit:.3g}",
+        "worst": f"{worst:.3g}",
+        "sourceDiffers": source,
+        "modelDiffers": model,
+    }
+    if source:
+        text = f"{_some(source, numbers)}: the source's pixels differ from the signed ones"
+        return _verdict("source-differs", text, facts)
+    if model:
+        text = f"{_some(model, numbers)}: same pixels, another vector, {worst:.2g} away, {band.text}"
+        return _verdict("model-differs", text, facts)
+    how = "bit for bit the same" if band.is_exact else f"at most {worst:.2g} away, {band.text}"
+    return _verdict("same", f"{len(rows)} rows made again from the source, {how}", facts)
+
+
+def _some(bad: Sequence[int], numbers: Sequence[int]) -> str:
+    return f"{len(bad)} of {len(numbers)} rows, the first is row {bad[0]}"
+
+
+def _verdict(cause: Cause, text: str, facts: Mapping[str, Any]) -> Step:
+    outcome = None if cause == "same" else Outcome.RECOMPUTE_MISMATCH
+    return Step(STEP, text, outcome, facts={"cause": cause, **facts})
 
 
 def _read_rows(shard: Shard, numbers: Sequence[int]) -> tuple[list[Row], list[Window]]:
@@ -103,5 +175,5 @@ def _read_rows(shard: Shard, numbers: Sequence[int]) -> tuple[list[Row], list[Wi
     return rows, windows
 
 
-def _inconclusive(why: str) -> Step:
-    return Step(STEP, why, Outcome.RECOMPUTE_INCONCLUSIVE)
+def _inconclusive(cause: Cause, why: str) -> Step:
+    return Step(STEP, why, Outcome.RECOMPUTE_INCONCLUSIVE, facts={"cause": cause})

@@ -4,6 +4,7 @@ Design of provenance, section 9. An outcome's name and code never change; where 
 one that stands first in `PRECEDENCE` is the report's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -44,12 +45,16 @@ NOT_PROVEN = "search completeness; that upstream imagery is true beyond its own 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of the report. `outcome` None: passed; `checked` False: not looked at, and `text` says why."""
+    """One line of the report. `outcome` None: passed; `checked` False: not looked at, and `text` says why.
+
+    facts: what a program may ask of the step, under names of docs/format.md, section 7.
+    """
 
     name: str
     text: str
     outcome: Outcome | None = None
     checked: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mark(self) -> str:
@@ -95,6 +100,7 @@ class Report:
                     else "failed",
                     "outcome": step.outcome.name if step.outcome else None,
                     "text": step.text,
+                    **({"facts": dict(step.facts)} if step.facts else {}),
                 }
                 for step in self.steps
             ],

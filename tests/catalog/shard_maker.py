@@ -151,7 +151,7 @@ def write_shard(
     )
     name = digest_bytes(item.encode())
     files = [WeightsFile(name=f"{item}.tif", sha256=name.sha256, blake3=name.blake3, size=len(item))]
-    write_folder(run.folder / item, scene, rows, run, files, "0" * 64)
+    write_folder(run.folder / item, scene, rows, run, files, "none", "0" * 64)
     write_collection(run)
     return run.folder / item
 

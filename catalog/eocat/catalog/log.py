@@ -81,7 +81,7 @@ def advance(database: Database, *, cosign: Cosign | None = None, step: Step = la
     with database.connect(autocommit=True) as connection:
         connection.execute("SET synchronous_commit TO on")  # what is signed must not be lost again
         connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])  # freed with the connection
-        _claim(connection, keyring)
+        claim(connection, keyring)
         published = _reconcile(connection, folder, keyring.verifier)
         keep_cosigned(connection, folder, witnesses)  # of a run that ended between steps 6 and 7
         while sequence(connection):
@@ -102,14 +102,14 @@ def advance(database: Database, *, cosign: Cosign | None = None, step: Step = la
             step("cosigned")
         folder.write_checkpoint(note)
         step("published")
-        _record(connection, tree.size, note)
+        record(connection, tree.size, note)
         keep_cosigned(connection, folder, witnesses)
         step("recorded")
         _drop_partials(folder, published.size if published else 0, tree.size)
     return checkpoint
 
 
-def _claim(connection: Connection, keyring: Keyring) -> None:
+def claim(connection: Connection, keyring: Keyring) -> None:
     """The first key to come is the log's for good."""
     connection.execute(
         """INSERT INTO eocat.log_key (origin, verifier_key)
@@ -152,7 +152,7 @@ def _reconcile(connection: Connection, folder: LogFolder, key: VerifierKey) -> C
                 f"the tree does not begin with the checkpoint of size {checkpoint.size} that is {where}"
             )
     if published is not None and (recorded is None or published.size > recorded.size):
-        _record(connection, published.size, notes["published in the file"])
+        record(connection, published.size, notes["published in the file"])
     return published
 
 
@@ -214,7 +214,8 @@ def _with_cosignatures(data: bytes, lines: Sequence[Signature]) -> bytes:
     return format_note(Note(note.text, (*note.signatures, *lines)))
 
 
-def _record(connection: Connection, size: int, note: bytes) -> None:
+def record(connection: Connection, size: int, note: bytes) -> None:
+    """Step 7."""
     connection.execute("INSERT INTO eocat.log_checkpoint (size, note) VALUES (%s, %s)", [size, note])
 
 
@@ -222,10 +223,15 @@ def keep_cosigned(connection: Connection, folder: LogFolder, witnesses: Witnesse
     """Keep the published note if it is the first of its size that has the quorum: it dates the events."""
     note = folder.read_checkpoint()
     if note is not None and witnesses is not None and witnesses.have_signed(note):
-        connection.execute(
-            "INSERT INTO eocat.log_cosigned (size, note) VALUES (%s, %s) ON CONFLICT (size) DO NOTHING",
-            [parse_checkpoint(parse_note(note).text).size, note],
-        )
+        size = parse_checkpoint(parse_note(note).text).size
+        insert_cosigned(connection, size, folder.keep_cosigned(size, note))
+
+
+def insert_cosigned(connection: Connection, size: int, note: bytes) -> None:
+    connection.execute(
+        "INSERT INTO eocat.log_cosigned (size, note) VALUES (%s, %s) ON CONFLICT (size) DO NOTHING",
+        [size, note],
+    )
 
 
 def _drop_partials(folder: LogFolder, old: int, new: int) -> None:

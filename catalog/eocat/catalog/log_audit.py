@@ -84,7 +84,7 @@ def audit(source: Source, key: VerifierKey, home: Path) -> Audit:
     name = f"{hashlib.sha256(key.name.encode()).hexdigest()}.txt"
     seen = _remembered(memory, name, key)
     _check_not_older(checkpoint, note, seen, home)
-    entries = list(_entries(source, checkpoint.size))
+    entries = list(read_entries(source, checkpoint.size))
     leaves = b"".join(map(leaf_hash, entries))
     _check_tree(checkpoint, note, leaves, seen, home)  # 2, 3
     _check_tiles(source, leaves)
@@ -121,10 +121,10 @@ def _check_not_older(checkpoint: Checkpoint, note: bytes, seen: Seen | None, hom
 
 
 def _check_tree(checkpoint: Checkpoint, note: bytes, leaves: bytes, seen: Seen | None, home: Path) -> None:
-    if seen is not None and _root(leaves, seen[0].size) != seen[0].root:
+    if seen is not None and root_of(leaves, seen[0].size) != seen[0].root:
         why = f"{checkpoint.origin} of size {checkpoint.size} does not begin with its size {seen[0].size}"
         raise _violation(f"{why}: a fork", note, seen, home)
-    if _root(leaves, checkpoint.size) != checkpoint.root:
+    if root_of(leaves, checkpoint.size) != checkpoint.root:
         raise _violation(
             f"the entries of {checkpoint.origin} do not give the root of size {checkpoint.size}",
             note, seen, home,
@@ -136,13 +136,15 @@ def _violation(why: str, note: bytes, seen: Seen | None, home: Path) -> LogViola
     return LogViolation(why, hint=f"the signed checkpoints are in {write_evidence(home, why, notes)}")
 
 
-def _root(leaves: bytes, size: int) -> bytes | None:
+def root_of(leaves: bytes, size: int) -> bytes | None:
+    """The root over the first `size` of the leaf hashes; None if there are fewer."""
     if not 1 <= size <= len(leaves) // HASH_BYTES:
         return None
     return tree_of(build_tiles(leaves[: size * HASH_BYTES]), size).root()
 
 
-def _entries(source: Source, size: int) -> Iterator[bytes]:
+def read_entries(source: Source, size: int) -> Iterator[bytes]:
+    """The first `size` entries, from the entry bundles."""
     for tile in tiles_between(0, size):
         if tile.level is None:
             yield from parse_bundle(_read_tile(source, tile), tile.width)

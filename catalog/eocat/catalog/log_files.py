@@ -3,6 +3,7 @@
     checkpoint                       the newest signed checkpoint; the only file that ever changes
     tile/<level>/…, tile/entries/…   hashes and entries
     envelope/<sha256>                the signed events that the entries name
+    cosigned/<size>                  the first note of that size with the quorum, for a restored database
 
 Every file is written beside its place, fsynced and renamed; its folder is fsynced too. What is there already
 must be the same bytes: a log never writes a second version of anything.
@@ -19,7 +20,7 @@ from eocat.verify.merkle import HASH_BYTES
 
 from .durable import replace_file
 
-CHECKPOINT = "checkpoint"
+CHECKPOINT, COSIGNED = "checkpoint", "cosigned"
 ENVELOPE = re.compile(r"envelope/[0-9a-f]{64}")
 
 
@@ -39,6 +40,20 @@ class LogFolder:
     def write_checkpoint(self, note: bytes) -> None:
         """Publish: from here on readers see the new tree."""
         self.replace(CHECKPOINT, note)
+
+    def keep_cosigned(self, size: int, note: bytes) -> bytes:
+        """The first note of that size that was kept: this one, if there was none."""
+        path = self.path / COSIGNED / str(size)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            replace_file(path, note)
+            return note
+
+    def cosigned(self) -> dict[int, bytes]:
+        """Size → the note that was kept."""
+        paths = (self.path / COSIGNED).glob("[0-9]*")  # not a temporary file that a crash has left
+        return {int(path.name): path.read_bytes() for path in paths}
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file that may change, whole and durable or not at all."""

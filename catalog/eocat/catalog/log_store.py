@@ -87,16 +87,21 @@ def sequence(connection: Connection) -> bool:
         ):
             entry = format_entry(Entry(collection, item, seq, event, payload, envelope))
             rows.append((index, entry, leaf_hash(entry), collection, item, seq, status))
-        _insert_entries(connection, rows)
+        insert_entries(connection, rows)
         _append_heads(connection, {row[1] for row in pending}, old_size + len(pending))
         size = old_size + len(pending) + 1
-        _append_hashes(connection, old_size, size)
-        root = tree_at(connection, size).root()
-        connection.execute("INSERT INTO eocat.log_tree (size, root) VALUES (%s, %s)", [size, root])
+        grow_tree(connection, old_size, size)
         connection.execute(
             "DELETE FROM eocat.log_pending WHERE position = ANY (%s)", [[row[0] for row in pending]]
         )
     return True
+
+
+def grow_tree(connection: Connection, old_size: int, size: int) -> None:
+    """Append the hashes and the tree head of `size`, whose entries are there."""
+    _append_hashes(connection, old_size, size)
+    root = tree_at(connection, size).root()
+    connection.execute("INSERT INTO eocat.log_tree (size, root) VALUES (%s, %s)", [size, root])
 
 
 def tree_at(connection: Connection, size: int) -> Tree:
@@ -148,15 +153,12 @@ def _append_heads(connection: Connection, changed: set[str], index: int) -> None
     roots = []
     for collection in sorted(changed):
         heads = heads_at(connection, collection, index)
-        roots.append((collection, index, len(heads), bytes.fromhex(heads.root())))
+        roots.append(CollectionHeads(collection, len(heads), heads.root()))
     before = {leaf.name: leaf for leaf in collections_at(connection, index).leaves}
-    after = {name: CollectionHeads(name, items, root.hex()) for name, _, items, root in roots}
-    tree = SortedTree(list((before | after).values()))
+    tree = SortedTree(list((before | {one.name: one for one in roots}).values()))
     entry = format_heads(Heads(len(tree), tree.root()))
-    _insert_entries(connection, [(index, entry, leaf_hash(entry), None, None, None, None)])
-    connection.cursor().executemany(
-        "INSERT INTO eocat.log_collection (collection, index, items, root) VALUES (%s, %s, %s, %s)", roots
-    )
+    insert_entries(connection, [(index, entry, leaf_hash(entry), None, None, None, None)])
+    insert_collections(connection, index, roots)
 
 
 def _append_hashes(connection: Connection, old_size: int, size: int) -> None:
@@ -174,7 +176,16 @@ def _append_hashes(connection: Connection, old_size: int, size: int) -> None:
         level += 1
 
 
-def _insert_entries(connection: Connection, rows: list[tuple[object, ...]]) -> None:
+def insert_collections(connection: Connection, index: int, roots: Sequence[CollectionHeads]) -> None:
+    """The collections that the head map at `index` has anew."""
+    connection.cursor().executemany(
+        "INSERT INTO eocat.log_collection (collection, index, items, root) VALUES (%s, %s, %s, %s)",
+        [(one.name, index, one.items, bytes.fromhex(one.root)) for one in roots],
+    )
+
+
+def insert_entries(connection: Connection, rows: list[tuple[object, ...]]) -> None:
+    """rows: (index, entry, leaf hash, collection, item, seq, status), the last four null in a head map."""
     copy = "COPY eocat.log_entry (index, entry, leaf_hash, collection, item_id, seq, status) FROM STDIN"
     with connection.cursor().copy(copy) as stream:
         for row in rows:

@@ -10,19 +10,24 @@ from typing import Any
 import pytest
 from catalogue import fetch_all, new_database, running
 from log_world import LogWorld, without_triggers
+from witnesses import served
 
 from eocat.catalog.client import Catalogue
+from eocat.catalog.cosign import witnesses_path
 from eocat.catalog.database import Database
+from eocat.catalog.keyring import ensure_keyring
 from eocat.catalog.log import advance
 from eocat.catalog.log_restore import missing_items, restore_log
 from eocat.verify.errors import ConfigError, LogViolation
 from eocat.verify.fetch import fetch_bytes
+from eocat.verify.log.note import format_vkey
 
 LOG_TABLES = {
     "log_entry": "index, entry, leaf_hash, collection, item_id, seq, status",
     "log_hash": "level, index, hash",
     "log_collection": "collection, index, items, root",
     "log_tree": "size, root",
+    "log_cosigned": "size, note",
     "log_key": "origin, verifier_key",
     "event": "collection, item_id, seq, event, payload_sha256, envelope",
 }
@@ -30,17 +35,21 @@ LOG_TABLES = {
 
 @pytest.fixture
 def world(embedded: Database, tmp_path: Path) -> Iterator[LogWorld]:
-    """Two collections; one item superseded by another, one withdrawn, one updated."""
+    """Two collections and a witness; one item superseded by another, one withdrawn, one updated."""
     with new_database(embedded) as database:
         world = LogWorld(database, tmp_path / "out")
-        for item in ("a", "b", "c", "d"):
-            world.add(item)
-        world.add("x", "other")
-        world.register(world.sign("a", "SUPERSEDE", successor="demo/b"))
-        world.register(world.sign("c", "WITHDRAW", reason="clouds"))
-        later = dict.fromkeys(("datetime", "start_datetime", "end_datetime"), "2024-05-02T00:00:00Z")
-        world.register(world.update("d", "drawn embeddings of d", **later))
-        yield world
+        log = ensure_keyring(world.home).verifier
+        with served(tmp_path / "witness", [log], "w.example") as witness:
+            lines = f"log {format_vkey(log)}\n{witness.line('w')}quorum w\n"
+            witnesses_path(world.home).write_text(lines)
+            for item in ("a", "b", "c", "d"):
+                world.add(item)
+            world.add("x", "other")
+            world.register(world.sign("a", "SUPERSEDE", successor="demo/b"))
+            world.register(world.sign("c", "WITHDRAW", reason="clouds"))
+            later = dict.fromkeys(("datetime", "start_datetime", "end_datetime"), "2024-05-02T00:00:00Z")
+            world.register(world.update("d", "drawn embeddings of d", **later))
+            yield world
 
 
 @pytest.fixture
@@ -148,6 +157,13 @@ def test_an_old_copy_of_the_log_is_refused(world: LogWorld, tmp_path: Path) -> N
     put_log(world.home, old)
     with pytest.raises(LogViolation, match="do not begin with"):
         restore_log(world.database)
+
+
+def test_a_kept_note_of_another_tree_is_refused(world: LogWorld, rebuilt: LogWorld) -> None:
+    kept = sorted((world.home / "log" / "cosigned").iterdir(), key=lambda path: int(path.name))
+    kept[0].write_bytes(kept[1].read_bytes())
+    with pytest.raises(LogViolation, match="of another tree"):
+        restore_log(rebuilt.database)
 
 
 def test_a_log_without_its_key_is_refused(world: LogWorld, rebuilt: LogWorld) -> None:

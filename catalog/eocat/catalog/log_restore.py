@@ -84,9 +84,8 @@ def restore_log(database: Database) -> Restored | None:
 def _insert_cosigned(connection: Connection, folder: LogFolder, key: VerifierKey, size: int) -> None:
     """The notes that date the events; those of a tree that was published, and of no other."""
     for kept, note in folder.cosigned().items():
-        if kept <= size and open_checkpoint(note, key) != Checkpoint(
-            key.name, kept, tree_at(connection, kept).root()
-        ):
+        published = kept <= size and Checkpoint(key.name, kept, tree_at(connection, kept).root())
+        if open_checkpoint(note, key) != published:
             raise LogViolation(f"the note that was kept of size {kept} is of another tree than the log's")
         insert_cosigned(connection, kept, note)
 

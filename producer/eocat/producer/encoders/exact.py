@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from eocat.verify.errors import ConfigError, InputError
 
 from .bank import Bank, Weights
+from .device import choose_device
 from .precision import Precision, tolerance_of
 
 Gemm = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -64,7 +65,7 @@ class ExactEncoder:
         self.min_size: int = bank.filters.shape[0]
         self.dimension: int = 2 * bank.filters.shape[3]
         self.weights: tuple[Weights, ...] = (bank.file,)
-        self.device = _device(device)
+        self.device = choose_device(device)
         self._eight_bits = bank.facts["depth"] == 8
         self._block_rows = block_rows or (CUDA_BLOCK_ROWS if self.device.type == "cuda" else CPU_BLOCK_ROWS)
         self._load_filters(bank)
@@ -226,12 +227,3 @@ def known_chip(channels: int, depth: int) -> NDArray[np.uint8] | NDArray[np.uint
     pixels = np.where(index % 5 == 0, 0, np.where(index % 5 == 1, 65535, noise >> 2))
     chip = pixels.astype(np.uint16).reshape(channels, 40, 40)
     return (chip >> 6).clip(0, 255).astype(np.uint8) if depth == 8 else chip
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} was asked for, torch {torch.__version__} sees no CUDA device")
-    return device

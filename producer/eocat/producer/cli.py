@@ -16,6 +16,7 @@ from eocat.verify.trust_cli import Trust
 
 from .root_cli import app as root_app
 from .sequel_cli import app as sequel_app
+from .trace_cli import app as trace_app
 
 if TYPE_CHECKING:
     from .produce import Produced
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make signed 
 keys_app = typer.Typer(no_args_is_help=True, help="Signing keys, in the keys folder of the home folder.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(root_app, name="root")
+app.add_typer(trace_app, name="trace")
 app.add_typer(sequel_app)  # without a name: its commands stand beside produce
 
 Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
@@ -46,7 +48,7 @@ def keys_new(
     """Make an Ed25519 key. The passphrase comes from EOCAT_KEY_PASSPHRASE or is asked for."""
     from .signer import new_key, public_key_path
 
-    key = new_key(name, None if no_passphrase else _passphrase(name, new=True), ml_dsa=ml_dsa)
+    key = new_key(name, None if no_passphrase else passphrase(name, new=True), ml_dsa=ml_dsa)
     if as_json:
         partner = {"partnerKeyId": key.partner.key_id} if key.partner else {}
         answer_json(
@@ -251,10 +253,10 @@ def _show(done: "list[Produced]", as_json: bool) -> None:
 def open_key(name: str) -> "KeyFile":
     from .signer import is_encrypted, read_key
 
-    return read_key(name, _passphrase(name, new=False) if is_encrypted(name) else None)
+    return read_key(name, passphrase(name, new=False) if is_encrypted(name) else None)
 
 
-def _passphrase(name: str, *, new: bool) -> bytes:
+def passphrase(name: str, *, new: bool) -> bytes:
     """From EOCAT_KEY_PASSPHRASE, else asked for at the terminal."""
     if (given := os.environ.get("EOCAT_KEY_PASSPHRASE")) is not None:
         if not given:

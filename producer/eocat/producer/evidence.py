@@ -13,7 +13,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from eocat.verify import canonical
 from eocat.verify.errors import EocatError, InputError, Malformed, Unavailable
 from eocat.verify.evidence import read_limited
 from eocat.verify.lineage.at_hand import files_at_hand
@@ -26,6 +25,7 @@ from eocat.verify.lineage.product import open_product
 from eocat.verify.lineage.safe import Verdict, check_product
 from eocat.verify.lineage.sources import trace_fault
 from eocat.verify.lineage.trace import MAX_BYTES, parse_traces
+from eocat.verify.lineage.upstream import is_item
 from eocat.verify.statement import WeightsFile
 
 from .sources import Scene
@@ -95,7 +95,7 @@ def _item(scene: Scene, product: Path | None, beside: Path, rules: EvidenceRules
     plain = {file.name: file.path for file in scene.files}
     candidates = [path for name, path in plain.items() if name.endswith(".json")] or [beside]
     data = read_limited(candidates[0], MAX_ITEM_BYTES) if candidates[0].is_file() else None
-    if data is None or not _is_item(data, candidates[0].name):
+    if data is None or not is_item(data):
         return None
     with files_at_hand(plain, product) as files:
         report = check_checksums(data, files)
@@ -106,11 +106,6 @@ def _item(scene: Scene, product: Path | None, beside: Path, rules: EvidenceRules
             hint=_AGAIN,
         )
     return report.claim() if report.sums else None
-
-
-def _is_item(data: bytes, name: str) -> bool:
-    value = canonical.parse(data, what=name, limit_bytes=MAX_ITEM_BYTES)
-    return isinstance(value, dict) and value.get("type") == "Feature" and "stac_version" in value
 
 
 def _traces(path: Path, files: Sequence[WeightsFile], rules: EvidenceRules) -> TraceClaim | None:

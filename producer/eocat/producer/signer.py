@@ -3,13 +3,22 @@
 A key file is PKCS#8 PEM, encrypted unless asked otherwise, mode 0600. Beside it stands `NAME.pub`, one line
 `ed25519:<base64> <name>`, which is what a verifier's policy takes. A key may have an ML-DSA-44 partner, which
 signs whatever it signs: `NAME.ml-dsa-44.pem`, and a second line `ml-dsa-44:<base64> <name>`.
+
+Traces in the Copernicus format want X.509: `NAME.trace.pem` is an ECDSA key on P-256, `NAME.trace.crt` its
+certificate, self-signed, since what counts of it is the key that others pin.
 """
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
@@ -26,6 +35,7 @@ from eocat.verify.errors import ConfigError
 from eocat.verify.events import AnyStatement, format_event
 from eocat.verify.home import home
 from eocat.verify.keys import PublicKey, format_key, no_ml_dsa
+from eocat.verify.lineage.export import SignedMessage
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
@@ -80,6 +90,19 @@ class KeyFile:
         return self._partner.sign(message)
 
 
+@dataclass(frozen=True, slots=True)
+class TraceKey:
+    """What signs traces (a `Signer` of eocat.verify.lineage.export). certificate: DER."""
+
+    name: str
+    _key: ec.EllipticCurvePrivateKey
+    certificate: bytes
+
+    def __call__(self, message: bytes) -> SignedMessage:
+        signature = self._key.sign(message, ec.ECDSA(hashes.SHA256()))
+        return SignedMessage("ECDSA-SHA256", self.certificate, signature)
+
+
 def sign_statement(statement: AnyStatement, signer: Signer) -> Envelope:
     """The envelope of `statement`, signed by `signer`, and by its partner if it has one."""
     return sign_payload(format_event(statement), signer, PAYLOAD_TYPE)
@@ -112,20 +135,28 @@ def new_key(name: str, passphrase: bytes | None, *, ml_dsa: bool = False) -> Key
             _partner_path(private): pem,
             **pems,
         }  # first, so that a key is never there without its partner
+    _write_new(name, pems)
     try:
-        private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path, pem in pems.items():
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-                stream.write(pem)
         halves = [half for half in (signer.public, signer.partner) if half]
         public.write_text("".join(f"{format_key(half)} {name}\n" for half in halves), "utf-8")
+    except OSError as error:
+        raise ConfigError(f"key {name} cannot be written to {public}: {error.strerror}") from None
+    return signer
+
+
+def _write_new(name: str, files: Mapping[Path, bytes]) -> None:
+    """Write files of mode 0600 into the keys folder; ConfigError if one is there."""
+    try:
+        keys_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path, data in files.items():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+                stream.write(data)
     except FileExistsError as error:
         raise ConfigError(
             f"key {name} exists already: {error.filename}", hint="choose another name"
         ) from None
     except OSError as error:
-        raise ConfigError(f"key {name} cannot be written to {private}: {error.strerror}") from None
-    return signer
+        raise ConfigError(f"key {name} cannot be written to {keys_folder()}: {error.strerror}") from None
 
 
 def read_key(name: str, passphrase: bytes | None) -> KeyFile:
@@ -148,13 +179,15 @@ def read_key(name: str, passphrase: bytes | None) -> KeyFile:
     return KeyFile(name, key, partner)
 
 
-def _read_private(name: str, path: Path, passphrase: bytes | None) -> PrivateKeyTypes:
+def _read_private(
+    name: str, path: Path, passphrase: bytes | None, *, make: str = "eocat keys new"
+) -> PrivateKeyTypes:
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"key file {path} can be read by others", hint=f"chmod 600 {path}")
         return load_pem_private_key(path.read_bytes(), passphrase)
     except FileNotFoundError:
-        raise ConfigError(f"there is no key {name} in {path.parent}", hint=f"eocat keys new {name}") from None
+        raise ConfigError(f"there is no key {name} in {path.parent}", hint=f"{make} {name}") from None
     except OSError as error:
         raise ConfigError(f"key {name} cannot be read: {error.strerror}") from None
     except TypeError:
@@ -177,9 +210,41 @@ def _generate_ml_dsa() -> "MLDSA44PrivateKey":
         raise no_ml_dsa() from None
 
 
-def is_encrypted(name: str) -> bool:
+def new_trace_key(name: str, passphrase: bytes | None, *, days: int = 365) -> TraceKey:
+    """A fresh key for traces with a certificate of `days`, in the keys folder. None is ever replaced."""
+    private, certificate = _trace_paths(name)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    start = datetime.now(UTC).replace(microsecond=0)
+    signed = (
+        x509.CertificateBuilder(
+            subject, subject, key.public_key(), x509.random_serial_number(), start, start + timedelta(days)
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    _write_new(name, {private: key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)})
+    _write_new(name, {certificate: signed.public_bytes(Encoding.PEM)})
+    return TraceKey(name, key, signed.public_bytes(Encoding.DER))
+
+
+def read_trace_key(name: str, passphrase: bytes | None) -> TraceKey:
+    """The key for traces `name`; ConfigError says what is wrong and what to do."""
+    private, path = _trace_paths(name)
+    key = _read_private(name, private, passphrase, make="eocat trace key")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigError(f"key {name} is no ECDSA key", hint=f"eocat trace key {name}")
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        raise ConfigError(f"certificate {path} cannot be read", hint=f"eocat trace key {name}") from None
+    return TraceKey(name, key, certificate.public_bytes(Encoding.DER))
+
+
+def is_encrypted(name: str, *, trace: bool = False) -> bool:
     """Whether the key file asks for a passphrase (False too where there is no such key)."""
-    private, _ = _paths(name)
+    private, _ = _trace_paths(name) if trace else _paths(name)
     return private.is_file() and b"ENCRYPTED" in private.read_bytes()[:64]
 
 
@@ -194,6 +259,11 @@ def public_key_path(name: str) -> Path:
 
 def _partner_path(private: Path) -> Path:
     return private.with_suffix(".ml-dsa-44.pem")
+
+
+def _trace_paths(name: str) -> tuple[Path, Path]:
+    private, _ = _paths(name)
+    return private.with_suffix(".trace.pem"), private.with_suffix(".trace.crt")
 
 
 def _paths(name: str) -> tuple[Path, Path]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import EocatError, Malformed, Unavailable
+from .source_cli import app as source_app
 from .terminal import answer, answer_json, note
 from .trust_cli import Json, Trust
 from .trust_cli import app as trust_app
@@ -25,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Check what a catalogue says, trusting nobody."
 )
 app.add_typer(trust_app, name="trust")
+app.add_typer(source_app, name="source")
 
 DEFAULT_API = "http://127.0.0.1:8765"
 

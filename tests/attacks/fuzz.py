@@ -231,7 +231,7 @@ def judge(targets: list[str], *, trust: Path, rows_only: bool = False) -> list[d
             return reports
     except EocatError as error:
         name = f"{type(error).__name__} (exit {error.exit_code})"
-        return [{"outcome": name, "steps": []} for _ in targets]
+        return [{"outcome": name, "exitCode": error.exit_code, "steps": []} for _ in targets]
     except Exception as error:  # noqa: BLE001  what the command does not catch either is what is looked for
         return [{"outcome": "CRASHED", "steps": [{"text": f"unexpected {error!r}"}]} for _ in targets]
     raise AssertionError("the command ended without an exit code")

@@ -223,7 +223,7 @@ def test_a_collection_keeps_one_embedding_space(
     assert counts(catalogue) == before
 
 
-def test_a_file_that_changes_after_it_was_verified_is_not_admitted(
+def test_attack_65_a_file_that_changes_after_it_was_verified_is_not_admitted(
     catalogue: Database, tmp_path: Path, signer: KeyFile, policy: Policy
 ) -> None:
     """Attack 65: after verification another whole shard of the same shape takes the file's place."""

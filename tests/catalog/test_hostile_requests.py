@@ -102,7 +102,7 @@ FILTERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_filters(url: str, name: str) -> None:
+def test_attack_71_filters(url: str, name: str) -> None:
     value = FILTERS[name]
     for path, body in (("search", {}), ("search/similar", {"like": LIKE})):
         answer = requests.post(
@@ -146,7 +146,7 @@ def test_filters(url: str, name: str) -> None:
         "long",
     ],
 )
-def test_filters_as_text(url: str, text: str) -> None:
+def test_attack_71_filters_as_text(url: str, text: str) -> None:
     """CQL2's parser recurses on the stack: unbounded, the first three end the whole process."""
     for path in ("search?", "search/similar?like=demo/s/0&", "collections/demo/items?", "collections?"):
         answer = requests.get(f"{url}/{path}filter-lang=cql2-text&filter={quote(text)}", timeout=30)
@@ -177,7 +177,7 @@ def test_filters_as_text(url: str, text: str) -> None:
         "collections/demo/items/s/rows/1e2/proof", "collections/de%20mo/items/s/history",
     ],
 )  # fmt: skip
-def test_addresses(url: str, path: str) -> None:
+def test_attack_71_addresses(url: str, path: str) -> None:
     assert_refused(requests.get(f"{url}/{path}", timeout=30))
 
 
@@ -213,7 +213,7 @@ BODIES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_bodies(url: str, name: str) -> None:
+def test_attack_72_bodies(url: str, name: str) -> None:
     headers = {"Content-Type": "application/json"}
     assert_refused(requests.post(f"{url}/search/similar", data=BODIES[name], headers=headers, timeout=30))
 
@@ -234,12 +234,12 @@ def test_bodies(url: str, name: str) -> None:
         b'{"sortby": [{"field": "x\'", "direction": "up"}]}',
     ],
 )
-def test_bodies_of_searches(url: str, body: bytes) -> None:
+def test_attack_71_bodies_of_searches(url: str, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     assert_refused(requests.post(f"{url}/search", data=body, headers=headers, timeout=30))
 
 
-def test_a_self_intersecting_polygon_is_answered_or_refused(url: str) -> None:
+def test_attack_71_a_self_intersecting_polygon_is_answered_or_refused(url: str) -> None:
     bow = {"type": "Polygon", "coordinates": [[[10, 45], [12, 47], [12, 45], [10, 47], [10, 45]]]}
     for path, body in (("search", {}), ("search/similar", {"like": LIKE})):
         answer = requests.post(f"{url}/{path}", json={**body, "intersects": bow}, timeout=30)
@@ -253,7 +253,7 @@ def test_callers_cannot_set_pgstac_s_switches(url: str) -> None:
     assert turned == plain
 
 
-def test_a_body_above_1_mib_is_413_with_and_without_a_length(url: str) -> None:
+def test_attack_73_a_body_above_1_mib_is_413_with_and_without_a_length(url: str) -> None:
     large = b'{"like": {"vector": [' + b"1," * 600_000 + b"1]}}"
     assert_refused(requests.post(f"{url}/search/similar", data=large, timeout=30), 413)
     pieces = (large[start : start + 65536] for start in range(0, len(large), 65536))
@@ -261,7 +261,7 @@ def test_a_body_above_1_mib_is_413_with_and_without_a_length(url: str) -> None:
     assert_refused(requests.post(f"{url}/search", data=large, timeout=30), 413)
 
 
-def test_forwarded_headers_do_not_choose_the_links(url: str) -> None:
+def test_attack_69_forwarded_headers_do_not_choose_the_links(url: str) -> None:
     headers = {
         "X-Forwarded-Host": "evil.example",
         "Forwarded": "host=evil.example;proto=https",
@@ -271,7 +271,7 @@ def test_forwarded_headers_do_not_choose_the_links(url: str) -> None:
         assert "evil.example" not in requests.get(f"{url}/{path}", headers=headers, timeout=30).text
 
 
-def test_unknown_places_and_methods(url: str) -> None:
+def test_attack_69_unknown_places_and_methods(url: str) -> None:
     for path in (
         "nothing",
         "collections/absent",
@@ -289,14 +289,14 @@ def test_unknown_places_and_methods(url: str) -> None:
     "value",
     ["bytes=0-0," + ",".join(f"{n}-{n}" for n in range(2000)), "bytes=9-1", "bytes=x", "bytes=999999999-"],
 )
-def test_ranges(url: str, value: str) -> None:
+def test_attack_73_ranges(url: str, value: str) -> None:
     address = f"{url}/collections/demo/items/s/assets/thumbnail"
     answer = requests.get(address, headers={"Range": value}, timeout=30)
     assert answer.status_code in (200, 206, 400, 416)
     assert len(answer.content) <= 1 << 20
 
 
-def test_a_flood_of_neighbours_is_answered(url: str) -> None:
+def test_attack_72_a_flood_of_neighbours_is_answered(url: str) -> None:
     """64 requests at once on ten connections: each waits for its turn, none fails."""
 
     def ask(row: int) -> int:
@@ -307,7 +307,7 @@ def test_a_flood_of_neighbours_is_answered(url: str) -> None:
         assert set(pool.map(ask, range(64))) == {200}
 
 
-def test_a_slow_body_holds_up_nobody(url: str) -> None:
+def test_attack_73_a_slow_body_holds_up_nobody(url: str) -> None:
     host, _, port = urlsplit(url).netloc.partition(":")
     with socket.create_connection((host, int(port))) as slow:
         slow.sendall(b"POST /search/similar HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
@@ -316,7 +316,7 @@ def test_a_slow_body_holds_up_nobody(url: str) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_a_lost_database_is_503_without_details(embedded: Database) -> None:
+def test_attack_74_a_lost_database_is_503_without_details(embedded: Database) -> None:
     with new_database(embedded) as database, running(database) as address:
         with embedded.named("postgres").connect(autocommit=True) as connection:
             connection.execute(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS false')
@@ -328,7 +328,7 @@ def test_a_lost_database_is_503_without_details(embedded: Database) -> None:
         assert requests.get(f"{address}/_mgmt/ping", timeout=30).status_code == 200
 
 
-def test_the_owner_of_the_files_is_not_told(
+def test_attack_74_the_owner_of_the_files_is_not_told(
     url: str, catalogue: tuple[Database, str], tmp_path: Path
 ) -> None:
     """No answer names a folder of the server."""

@@ -102,7 +102,7 @@ def test_later_events_come_without_the_files_and_each_needs_its_action(site: Int
         "Bearer\tVALID",
     ],
 )  # fmt: skip
-def test_without_a_valid_token_there_is_only_401(site: IntakeWorld, authorization: str | None) -> None:
+def test_attack_69_without_a_valid_token(site: IntakeWorld, authorization: str | None) -> None:
     """On every route, known or not, and before a body is looked at."""
     valid = site.token()
     headers = {} if authorization is None else {"Authorization": authorization.replace("VALID", valid)}
@@ -116,7 +116,7 @@ def test_without_a_valid_token_there_is_only_401(site: IntakeWorld, authorizatio
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_two_authorizations_are_none(site: IntakeWorld) -> None:
+def test_attack_69_two_authorizations_are_none(site: IntakeWorld) -> None:
     host, port = urlsplit(site.url).hostname, urlsplit(site.url).port
     line = f"Authorization: Bearer {site.token()}\r\n"
     with socket.create_connection((host, port)) as raw:
@@ -126,7 +126,7 @@ def test_two_authorizations_are_none(site: IntakeWorld) -> None:
         assert raw.recv(100).startswith(b"HTTP/1.1 401")
 
 
-def test_expired_revoked_and_edited_tokens_are_refused(site: IntakeWorld) -> None:
+def test_attack_69_expired_revoked_and_edited_tokens_are_refused(site: IntakeWorld) -> None:
     store, now = TokenStore(site.home), datetime.now(UTC)
     expired = store.new("late", ["demo"], ["register"], 1, now - timedelta(days=2))
     revoked = site.token()
@@ -140,14 +140,14 @@ def test_expired_revoked_and_edited_tokens_are_refused(site: IntakeWorld) -> Non
         assert good.split("_", 2)[2] not in path.read_text()
 
 
-def test_scope(site: IntakeWorld) -> None:
+def test_attack_69_scope(site: IntakeWorld) -> None:
     folder = site.world.write("scoped")
     for token in (site.token(collections=("other",)), site.token("withdraw")):
         assert_refused(site.open(folder, token), 403, "may not")
     assert site.open(folder, site.token(collections=("*",))).status_code == 201
 
 
-def test_an_open_registration_is_its_holder_s_alone(site: IntakeWorld) -> None:
+def test_attack_69_an_open_registration_is_its_holder_s_alone(site: IntakeWorld) -> None:
     folder = site.world.write("mine")
     mine, other = site.token(), site.token()
     opened = site.open(folder, mine).json()
@@ -188,7 +188,7 @@ def with_href(folder: Path, key: str, href: str) -> dict[str, str]:
     return {"item": json.dumps(value)}
 
 
-def test_a_token_without_a_valid_statement_writes_nothing(site: IntakeWorld, tmp_path: Path) -> None:
+def test_attack_70_a_token_without_a_statement_writes_nothing(site: IntakeWorld, tmp_path: Path) -> None:
     """Attack 70: missing, forged, for another item, by a stranger, not of this item's JSON."""
     folder, other = site.world.write("strict"), site.world.write("another")
     stranger = write_shard(tmp_path, "demo", "strict", signer=new_signer(), count=6, encoder=ENCODER)
@@ -269,7 +269,7 @@ def test_files_are_measured_and_digested_while_they_come(site: IntakeWorld) -> N
     assert site.upload(id_, "row-hashes", data, token).status_code == 200
 
 
-def test_bodies_beyond_their_limit_are_refused(site: IntakeWorld) -> None:
+def test_attack_73_bodies_beyond_their_limit_are_refused(site: IntakeWorld) -> None:
     folder, token = site.world.write("long"), site.token()
     answer = site.open(folder, token, collection="x" * (13 << 20))
     assert_refused(answer, 413)
@@ -277,7 +277,7 @@ def test_bodies_beyond_their_limit_are_refused(site: IntakeWorld) -> None:
     assert_refused(site.ask("POST", f"/registrations/{'0' * 64}", token, data=b"x"), 400)
 
 
-def test_slow_bodies_are_given_up_and_hold_up_nobody(embedded: Database, tmp_path: Path) -> None:
+def test_attack_73_slow_bodies_are_given_up_and_hold_up_nobody(embedded: Database, tmp_path: Path) -> None:
     with new_database(embedded) as database, taking(LogWorld(database, tmp_path), grace_s=0.5) as site:
         folder, token = site.world.write("slow"), site.token()
         host, port = urlsplit(site.url).hostname, urlsplit(site.url).port
@@ -308,7 +308,7 @@ def test_slow_bodies_are_given_up_and_hold_up_nobody(embedded: Database, tmp_pat
         "http://evil.example/registrations/", "/_mgmt/ping/", "/_mgmt/health%20",
     ],
 )  # fmt: skip
-def test_only_the_exact_paths_are_served(site: IntakeWorld, target: str) -> None:
+def test_attack_69_only_the_exact_paths_are_served(site: IntakeWorld, target: str) -> None:
     """Sent as they stand: a client library would tidy them."""
     host, port = urlsplit(site.url).hostname, urlsplit(site.url).port
     for method in ("POST", "PUT"):
@@ -326,7 +326,7 @@ def test_only_the_exact_paths_are_served(site: IntakeWorld, target: str) -> None
         assert b"location:" not in answer.lower()
 
 
-def test_methods_cannot_be_overridden(site: IntakeWorld) -> None:
+def test_attack_69_methods_cannot_be_overridden(site: IntakeWorld) -> None:
     headers = {"X-HTTP-Method-Override": "POST", "X-Method-Override": "POST", "_method": "POST"}
     for method in ("GET", "DELETE", "PATCH", "OPTIONS", "PUT"):
         answer = site.ask(method, "/registrations", site.token(), headers=headers)
@@ -395,7 +395,7 @@ def test_a_log_that_contradicts_itself_takes_nothing_in(embedded: Database, tmp_
         assert_refused(site.ask("POST", f"/registrations/{id_}", token), 503, "cannot take registrations")
 
 
-def test_an_event_by_who_may_not_sign_it_is_refused(site: IntakeWorld) -> None:
+def test_attack_70_an_event_by_who_may_not_sign_it_is_refused(site: IntakeWorld) -> None:
     folder = site.world.write("signed")
     submit(site.url, site.token(), [folder])
     append_event(

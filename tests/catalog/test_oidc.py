@@ -144,7 +144,7 @@ BAD: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_proves_nothing_here_is_refused(provider: Provider, name: str) -> None:
+def test_attack_69_what_proves_nothing_here_is_refused(provider: Provider, name: str) -> None:
     with pytest.raises(Denied, match="not valid here") as denied:
         provider.grant(BAD[name]())
     assert not denied.value.known

@@ -135,7 +135,7 @@ SPOOFED: dict[str, Callable[[Feature], Any]] = {
 
 
 @pytest.mark.parametrize("name", SPOOFED)
-def test_what_was_not_signed_so_is_tampered(made: Made, name: str) -> None:
+def test_attacks_08_to_13_what_was_not_signed_so_is_tampered(made: Made, name: str) -> None:
     """Attacks 8 to 13, on one row."""
     assert edited(made, SPOOFED[name]) is TAMPERED
 

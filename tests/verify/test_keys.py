@@ -42,7 +42,7 @@ def test_wycheproof_agrees_on_every_signature(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LOW_ORDER)
-def test_a_low_order_key_is_refused(name: str) -> None:
+def test_attack_32_a_low_order_key_is_refused(name: str) -> None:
     with pytest.raises(Malformed, match=r"low-order|canonical"):
         PublicKey(LOW_ORDER[name])
 
@@ -55,7 +55,7 @@ def test_the_library_alone_would_accept_one_signature_for_many_messages() -> Non
 
 
 @pytest.mark.parametrize("y", [P, P + 1, P + 3, 2**255 - 1])
-def test_a_key_in_a_second_encoding_is_refused(y: int) -> None:
+def test_attack_32_a_key_in_a_second_encoding_is_refused(y: int) -> None:
     for sign in (0, 1 << 255):
         with pytest.raises(Malformed, match="canonical"):
             PublicKey((y | sign).to_bytes(32, "little"))
@@ -69,7 +69,7 @@ def test_bytes_that_are_no_point_are_refused() -> None:
             PublicKey(bytes(size))
 
 
-def test_a_malleated_signature_is_invalid() -> None:
+def test_attack_33_a_malleated_signature_is_invalid() -> None:
     """Attack 33: S + L signs the same message under a library that does not compare S with L."""
     signature = PRODUCER.private.sign(b"message")
     s = int.from_bytes(signature[32:], "little") + L

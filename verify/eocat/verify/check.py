@@ -37,7 +37,7 @@ from .projection import ATTESTATION, differences, project
 from .recompute import check_recompute, seed_of
 from .report import Outcome, Report, Step
 from .shard import Shard
-from .statement import Create, Projection, Statement, parse_time
+from .statement import Create, Statement, parse_time
 
 HIT_LEVEL = 2  # a hit carries no log proof
 EMBEDDINGS, ROW_HASHES = "embeddings", "row-hashes"
@@ -75,7 +75,7 @@ def check(
         return report(0, Step("signature", str(error), Outcome.MALFORMED))
     except BrokenHistory as error:
         return report(0, Step("history", str(error), Outcome.HISTORY_BROKEN))
-    item = _check_item(evidence.item, trust.projection)
+    item = _check_item(evidence.item, trust.replayed)
     files = _check_bytes(evidence, trust.statement, skip=EMBEDDINGS if rows_only else None)
     rows = _check_rows(evidence, files, trust.create)
     lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now)
@@ -106,11 +106,6 @@ class Trust:
     @property
     def create(self) -> Create:
         return self.statement.predicate
-
-    @property
-    def projection(self) -> Projection:
-        """What the Item must show now."""
-        return self.replayed.projection if self.replayed else self.create.projection
 
 
 def check_envelopes(
@@ -218,15 +213,17 @@ def _key_names(entry: TrustedKey) -> str:
     return " + ".join(f"{key.algorithm} {key.key_id[:16]}" for key in entry.public_keys)
 
 
-def _check_item(item: bytes, projection: Projection) -> Step:
+def _check_item(item: bytes, history: History | None) -> Step:
     """Step 3."""
     try:
-        changed = differences(projection, project(canonical.parse(item, what="item")))
+        found = project(canonical.parse(item, what="item"))
     except Malformed as error:
         return Step("item", str(error), Outcome.MALFORMED)
-    if changed:
+    if history is None:
+        return Step("item", "not checked: only a whole history says what it must show", checked=False)
+    if changed := differences(history.projection, found):
         return Step("item", f"differs from what was signed in {', '.join(changed)}", Outcome.TAMPERED)
-    return Step("item", f"projection of {projection.collection}/{projection.id} as signed")
+    return Step("item", f"projection of {found.collection}/{found.id} as signed")
 
 
 def _check_bytes(evidence: Evidence, statement: Statement, skip: str | None) -> dict[str, Step]:

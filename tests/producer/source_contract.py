@@ -8,7 +8,7 @@ import pytest
 
 from eocat.producer.chips import tile_chips
 from eocat.producer.sources import Scene
-from eocat.producer.sources.scene import SAFE_ID
+from eocat.producer.sources.scene import PRODUCTS, SAFE_ID
 from eocat.verify.errors import InputError
 
 
@@ -21,7 +21,7 @@ class SourceContract:
 
     def test_its_identifier_and_product_are_plain(self, scene: Scene) -> None:
         assert SAFE_ID.fullmatch(scene.id)
-        assert scene.product in {"sentinel-2-l1c", "sentinel-2-l2a", "raster"}
+        assert scene.product in PRODUCTS
 
     def test_its_files_are_there_and_have_portable_names(self, scene: Scene) -> None:
         names = [file.name for file in scene.files]

@@ -1,10 +1,11 @@
 """Chips: the square windows of a scene that become rows. DESIGN.md, section 3; FORMATS.md, 4.1 and 4.2.
 
 Two layouts. `tile_chips` lays whole windows from the scene's upper-left corner; what is left at the right and
-lower border is no chip. `majortom_chips` cuts the fragments of the Major TOM cells that lie wholly in the
-scene, as the published embeddings have them: a cell's picture is 1068 × 1068 pixels of 10 m whose lower-left
-corner is 340 m south and west of the cell's corner in its own UTM zone. Scenes have grids of their own, so
-the picture is moved to the nearest pixel, by half a pixel at most, and the chip's x and y say where it is.
+lower border is no chip, or belongs to a last window that is shifted back to the border. `majortom_chips` cuts
+the fragments of the Major TOM cells that lie wholly in the scene, as the published embeddings have them: a
+cell's picture is 1068 × 1068 pixels of 10 m whose lower-left corner is 340 m south and west of the cell's
+corner in its own UTM zone. Scenes have grids of their own, so the picture is moved to the nearest pixel, by
+half a pixel at most, and the chip's x and y say where it is.
 """
 
 import math
@@ -23,7 +24,8 @@ from eocat.verify.errors import InputError, UsageError
 from .footprint import quadrangle
 from .grid import Cell, cell_at
 from .hilbert import hilbert_index
-from .sources.scene import Scene
+from .recipe import Recipe
+from .sources.scene import Clouds, Scene
 
 CELL_PIXELS: Final = 1068
 CELL_MARGIN_METRES: Final = 340
@@ -54,8 +56,11 @@ class _Window:
     grid_cell: str | None = None
 
 
-def tile_chips(scene: Scene, *, size: int, stride: int) -> list[Chip]:
-    """The whole windows at every `stride` pixels, row by row. Raises InputError if the scene has none."""
+def tile_chips(scene: Scene, *, size: int, stride: int, edge: str = "drop") -> list[Chip]:
+    """The whole windows at every `stride` pixels, row by row. Raises InputError if the scene has none.
+
+    edge: "shift" adds a last column and line of windows that end at the right and lower border.
+    """
     _check_positive(size=size, stride=stride)
     if min(scene.height, scene.width) < size:
         raise InputError(
@@ -64,10 +69,16 @@ def tile_chips(scene: Scene, *, size: int, stride: int) -> list[Chip]:
         )
     windows = [
         _Window(f"{scene.id}/{x}_{y}", x, y)
-        for y in range(0, scene.height - size + 1, stride)
-        for x in range(0, scene.width - size + 1, stride)
+        for y in _starts(scene.height, size, stride, edge)
+        for x in _starts(scene.width, size, stride, edge)
     ]
     return _chips(scene, windows, size)
+
+
+def _starts(length: int, size: int, stride: int, edge: str) -> list[int]:
+    starts = list(range(0, length - size + 1, stride))
+    rest = length - size
+    return [*starts, rest] if edge == "shift" and starts[-1] < rest else starts
 
 
 def majortom_chips(scene: Scene, *, size: int) -> list[Chip]:
@@ -112,6 +123,22 @@ def fragment_offsets(size: int) -> tuple[int, ...]:
 def hilbert_order(chips: Sequence[Chip], *, start: Callable[[Chip], int] = lambda _: 0) -> list[Chip]:
     """The chips along the Hilbert curve of their centres; ties by `start` (µs), then by id."""
     return sorted(chips, key=lambda chip: (hilbert_index(*chip.centre), start(chip), chip.id))
+
+
+def fault_of(
+    chip: Chip, pixels: NDArray[np.integer], scene: Scene, recipe: Recipe, clouds: Clouds | None
+) -> str:
+    """Why a chip with these pixels (C, H, W) is left out: "nodata", "empty" (all zero) or "cloud".
+
+    "" if it stays. clouds: the scene's, where the recipe has a limit of cloud.
+    """
+    if 100 * (1 - valid_share(pixels, scene.nodata)) > recipe.max_nodata_percent:
+        return "nodata"
+    if not pixels.any():
+        return "empty"
+    if clouds and 100 * clouds.share(chip.x, chip.y, chip.size) > recipe.max_cloud_percent:
+        return "cloud"
+    return ""
 
 
 def valid_share(pixels: NDArray[np.integer], nodata: int | None) -> float:

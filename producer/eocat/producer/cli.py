@@ -131,6 +131,22 @@ def produce(
     max_nodata: Annotated[
         int, typer.Option(min=0, max=100, help="Leave out chips with more no-data, in percent.")
     ] = 50,
+    max_cloud: Annotated[
+        int, typer.Option(min=0, max=100, help="Leave out chips with more cloud, in percent (needs a mask).")
+    ] = 100,
+    edge: Annotated[
+        Literal["drop", "shift"], typer.Option(help="The rest at the border: no chip, or a last one shifted.")
+    ] = "drop",
+    values: Annotated[
+        Literal["dn", "reflectance", "db", "power"] | None,
+        typer.Option(help="What real numbers are, where the files do not say."),
+    ] = None,
+    offset: Annotated[
+        int | None, typer.Option(min=0, help="DN of reflectance 0, where the files do not say or are wrong.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Names of the bands: by order (VV,VH), or of files (nir=B08).")
+    ] = None,
     interval: Annotated[
         str | None, typer.Option("--datetime", help="Time or interval, where the scene does not say.")
     ] = None,
@@ -167,7 +183,7 @@ def produce(
     with needs("producer"):
         import torch
 
-        from .sources import find_scenes
+        from .sources import Told, find_scenes
 
     from eocat.verify.trust_store import load_policy
 
@@ -185,7 +201,8 @@ def produce(
         failed.append(error)
         note(f"eocat: error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
 
-    found = find_scenes(scenes, refuse=refuse)
+    told = Told(values, offset, tuple(bands.split(",")) if bands else ())
+    found = find_scenes(scenes, told, refuse=refuse)
     if not found:
         raise typer.Exit(failed[-1].exit_code)
     run = prepare_run(
@@ -198,6 +215,9 @@ def produce(
         chip_size=size,
         stride=stride,
         max_nodata_percent=max_nodata,
+        max_cloud_percent=max_cloud,
+        edge=edge,
+        told=told,
         interval=parse_interval(interval) if interval else None,
         licence=licence,
         publisher=publisher,

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,7 +123,7 @@ def _write(
         created=now,
     )
     source = Source(name=scene.id, uri=uri, files=files, bands=list(run.recipe.bands), evidence=evidence)
-    statement = _statement(item, claim, source, assets, scene, run, task, now)
+    statement = _statement(item, claim, source, assets, scene, run, task, now, rows.left_out)
     envelope = format_envelope(sign_statement(statement, run.signer))
     paths[ATTESTATION].write_bytes(envelope + b"\n")
     _write_json(folder / ITEM_FILE, item)
@@ -132,7 +132,7 @@ def _write(
 
 def _statement(
     item: dict[str, Any], rows: Rows, source: Source, assets: dict[str, Digests],
-    scene: Scene, run: Run, task: str, now: datetime,
+    scene: Scene, run: Run, task: str, now: datetime, left_out: Mapping[str, int],
 ) -> Statement:  # fmt: skip
     """The CREATE of one shard (docs/format.md, section 3)."""
     subjects = {key: {"sha256": found.sha256, "blake3": found.blake3} for key, found in assets.items()}
@@ -158,6 +158,7 @@ def _statement(
             "offset": scene.offset,
             "nodata": scene.nodata,
             "assumptions": list(scene.assumptions),
+            "left_out": dict(left_out),
         },
         "environment": environment(device=run.device, batch=run.batch, threads=run.threads),
         "tolerance": run.encoder.tolerance,

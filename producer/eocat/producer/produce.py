@@ -13,6 +13,7 @@ not on batch size, threads or the time of the run.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from eocat.verify.hit import microseconds
 from eocat.verify.row import pixels_digest
 from eocat.verify.statement import WeightsFile, format_time
 
-from .chips import Chip, hilbert_order, majortom_chips, tile_chips, valid_share
+from .chips import Chip, fault_of, hilbert_order, majortom_chips, tile_chips
 from .evidence import evidence_of
 from .output import existing_shard, write_folder
 from .recipe import Recipe
@@ -92,7 +93,7 @@ def _digested(name: str, path: Path) -> WeightsFile:
 def _layout(scene: Scene, recipe: Recipe) -> list[Chip]:
     if recipe.layout == "majortom":
         return hilbert_order(majortom_chips(scene, size=recipe.chip_size))
-    return hilbert_order(tile_chips(scene, size=recipe.chip_size, stride=recipe.stride))
+    return hilbert_order(tile_chips(scene, size=recipe.chip_size, stride=recipe.stride, edge=recipe.edge))
 
 
 def _encode(
@@ -102,28 +103,33 @@ def _encode(
     kept: list[Chip] = []
     digests: list[bytes] = []
     vectors: list[NDArray[np.float16]] = []
-    for chip_batch, pixels in _batches(scene, chips, run, progress):
+    left_out: Counter[str] = Counter()
+    for chip_batch, pixels in _batches(scene, chips, run, left_out, progress):
         digests += [pixels_digest(chip_pixels) for chip_pixels in pixels]
         vectors.append(run.encoder.encode(pixels, offset=scene.offset))
         kept += chip_batch
     if not kept:
         raise InputError(
-            f"scene {scene.id} has no chip with at most {run.recipe.max_nodata_percent} % of no-data pixels",
-            hint="raise --max-nodata, or check the scene's no-data value",
+            f"scene {scene.id} has no chip with at most {run.recipe.max_nodata_percent} % of no-data pixels "
+            f"and {run.recipe.max_cloud_percent} % of cloud",
+            hint="raise --max-nodata or --max-cloud, or check the scene's no-data value",
         )
-    return ChipRows(kept, scene.id, microseconds(start), microseconds(end), digests, np.concatenate(vectors))
+    times = microseconds(start), microseconds(end)
+    return ChipRows(kept, scene.id, *times, digests, np.concatenate(vectors), left_out)
 
 
 def _batches(
-    scene: Scene, chips: Sequence[Chip], run: Run, progress: Progress
+    scene: Scene, chips: Sequence[Chip], run: Run, left_out: Counter[str], progress: Progress
 ) -> Iterator[tuple[list[Chip], NDArray[np.integer]]]:
-    """Chips with data and their pixels (N, C, H, W), N up to the run's batch."""
+    """Chips with data and their pixels (N, C, H, W), N up to the run's batch; others are counted."""
     pixels = scene.decode(run.recipe.bands, workers=run.threads)
+    clouds = scene.clouds() if run.recipe.max_cloud_percent < 100 else None
     batch: list[tuple[Chip, NDArray[np.integer]]] = []
     for done, chip in enumerate(chips):
         window = pixels.window(chip.x, chip.y, chip.size, chip.size)
-        nodata_percent = 100 * (1 - valid_share(window, scene.nodata))
-        if nodata_percent <= run.recipe.max_nodata_percent and window.any():
+        if fault := fault_of(chip, window, scene, run.recipe, clouds):
+            left_out[fault] += 1
+        else:
             batch.append((chip, window))
         if len(batch) == run.batch:
             yield [member for member, _ in batch], np.stack([window for _, window in batch])

@@ -1,7 +1,7 @@
 """The recipe of a collection: all that, with the scene's bytes, decides the bytes of a shard."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -9,7 +9,10 @@ from eocat.verify import canonical
 from eocat.verify.errors import UsageError
 from eocat.verify.statement import WeightsFile
 
+from .sources.told import Told
+
 LAYOUTS = ("tile", "majortom")
+EDGES = ("drop", "shift")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,9 @@ class Recipe:
     """How scenes become rows.
 
     chip_size, stride: pixels of the scene's reference grid (the stride counts for tiles only).
-    max_nodata_percent: chips with a greater share of no-data pixels are left out.
+    max_nodata_percent, max_cloud_percent: chips with a greater share of such pixels are left out; at 100 % no
+    cloud mask is asked for. edge: what is done with the rest of a scene that holds no whole tile: it is
+    dropped, or the last tile is shifted back to the border. told: what the publisher said of the scenes.
     """
 
     encoder: str
@@ -27,19 +32,24 @@ class Recipe:
     chip_size: int
     stride: int
     max_nodata_percent: int
+    max_cloud_percent: int = 100
+    edge: str = "drop"  # one of EDGES
+    told: Told = field(default_factory=Told)
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise UsageError(f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}")
-        if self.chip_size < 1 or self.stride < 1 or not 0 <= self.max_nodata_percent <= 100:
+        if self.edge not in EDGES:
+            raise UsageError(f"edge {self.edge!r} is not one of {', '.join(EDGES)}")
+        shares = (self.max_nodata_percent, self.max_cloud_percent)
+        if self.chip_size < 1 or self.stride < 1 or not all(0 <= share <= 100 for share in shares):
             raise UsageError(
-                f"chip size {self.chip_size}, stride {self.stride} or no-data share "
-                f"{self.max_nodata_percent} % is out of range"
+                f"chip size {self.chip_size}, stride {self.stride} or a share of {shares} % is out of range"
             )
 
     def parameters(self) -> dict[str, Any]:
         """As it stands in a statement."""
-        return asdict(self) | {"bands": list(self.bands)}
+        return asdict(self) | {"bands": list(self.bands), "told": self.told.parameters()}
 
     def task(self, files: Sequence[WeightsFile], start: str, end: str) -> str:
         """Content address (hex) of one shard: the scene's files and times under this recipe."""

@@ -1,6 +1,7 @@
 """Making rows again for a verifier: the entry point `eocat.recompute` (eocat.verify.recompute)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from eocat.verify.statement import Create, Source
 
 from .encoders import Encoder, load_encoder
 from .run import space_of
-from .sources import Scene, find_scenes
+from .sources import Scene, Told, find_scenes
 
 BATCH = 16
 
@@ -24,7 +25,7 @@ def recompute(create: Create, windows: Sequence[Window], folder: Path) -> list[A
     Raises NotRecomputable where the scene is not there with the signed bytes, a window does not lie in it, or
     the encoder here is missing or another one.
     """
-    scene = _find_scene(create.sources[0], folder)
+    scene = _find_scene(create.sources[0], folder, _told(create))
     encoder = _find_encoder(create, scene)
     pixels = scene.decode(encoder.bands)
     for window in windows:
@@ -40,6 +41,15 @@ def recompute(create: Create, windows: Sequence[Window], folder: Path) -> list[A
     return made
 
 
+def _told(create: Create) -> Told:
+    """What the publisher said of the scene, as the statement has it."""
+    match create.parameters.get("told"):
+        case {"values": str() | None as values, "offset": int() | None as offset, "bands": list(bands)}:
+            with suppress(UsageError):
+                return Told(values, offset, tuple(str(band) for band in bands))  # type: ignore[arg-type]
+    raise NotRecomputable("no-source", "the statement does not say what its publisher told of the scene")
+
+
 def _find_encoder(create: Create, scene: Scene) -> Encoder:
     """The encoder that the statement names, of the same space."""
     try:
@@ -52,10 +62,10 @@ def _find_encoder(create: Create, scene: Scene) -> Encoder:
     return encoder
 
 
-def _find_scene(source: Source, folder: Path) -> Scene:
+def _find_scene(source: Source, folder: Path, told: Told) -> Scene:
     """The scene of that name in the folder, its files as signed."""
     try:
-        scenes = find_scenes([folder], refuse=lambda error: None)
+        scenes = find_scenes([folder], told, refuse=lambda error: None)
     except InputError as error:
         raise NotRecomputable("no-source", str(error), hint=error.hint) from error
     for scene in scenes:

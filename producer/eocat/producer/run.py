@@ -17,6 +17,7 @@ from .evidence import BESIDE, EvidenceRules
 from .recipe import Recipe
 from .signer import Signer
 from .sources import Scene
+from .sources.told import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,9 @@ def prepare_run(
     chip_size: int = 224,
     stride: int | None = None,
     max_nodata_percent: int = 50,
+    max_cloud_percent: int = 100,
+    edge: str = "drop",
+    told: Told | None = None,
     interval: tuple[datetime, datetime] | None = None,
     licence: str = "other",
     publisher: str | None = None,
@@ -99,6 +103,9 @@ def prepare_run(
         chip_size=chip_size,
         stride=stride or chip_size,
         max_nodata_percent=max_nodata_percent,
+        max_cloud_percent=max_cloud_percent,
+        edge=edge,
+        told=told or Told(),
     )
     run = Run(
         encoder=ready,

@@ -6,8 +6,8 @@ last column, so that row i of a group of n starts at `data_page_offset + total_c
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class ChipRows:
     end: int
     input_digests: Sequence[bytes]
     vectors: NDArray[np.floating]
+    left_out: Mapping[str, int] = field(default_factory=dict)  # why → how many chips are no row
 
     @property
     def dtype(self) -> str:
@@ -146,13 +147,13 @@ def _geo_metadata(rows: ChipRows) -> dict[str, Any]:
 
 def _leaf_columns(schema: pa.Schema) -> list[str]:
     paths = []
-    for field in schema:
-        if pa.types.is_struct(field.type):
-            paths += [f"{field.name}.{field.type.field(i).name}" for i in range(field.type.num_fields)]
-        elif pa.types.is_fixed_size_list(field.type):
-            paths.append(f"{field.name}.list.element")
+    for column in schema:
+        if pa.types.is_struct(column.type):
+            paths += [f"{column.name}.{column.type.field(i).name}" for i in range(column.type.num_fields)]
+        elif pa.types.is_fixed_size_list(column.type):
+            paths.append(f"{column.name}.list.element")
         else:
-            paths.append(field.name)
+            paths.append(column.name)
     return paths
 
 

@@ -2,5 +2,6 @@
 
 from .find import find_scenes
 from .scene import Pixels, Scene, SourceFile
+from .told import Told
 
-__all__ = ["Pixels", "Scene", "SourceFile", "find_scenes"]
+__all__ = ["Pixels", "Scene", "SourceFile", "Told", "find_scenes"]

@@ -9,23 +9,29 @@ side by side, since GDAL works outside Python's lock.
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetReader
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
 from eocat.verify.errors import InputError
 
+from .locator import Locator, parse_locator
+from .values import to_integers
+
 DRIVERS: Final = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG")
-DTYPES: Final = ("uint8", "uint16", "int16")
+NETCDF: Final = "netCDF"
+DTYPES: Final = ("uint8", "uint16", "int16", "float32", "float64")
 MAX_SIDE: Final = 100_000  # pixels; a header may claim any size, and arrays are made from the claim
 
 _OPTIONS: Final = {"GDAL_NUM_THREADS": "1", "GDAL_CACHEMAX": 256 << 20}  # the cache: bytes, for all handles
@@ -81,11 +87,12 @@ class Grid:
 class Raster:
     """What a raster file says of itself; nothing of it has been decoded."""
 
-    path: str  # as GDAL opens it: a file, or /vsizip/{archive}/member
+    path: str  # as GDAL opens it: a file, /vsizip/{archive}/member, NETCDF:"file":variable
     name: str  # for messages
     grid: Grid
     dtype: str
-    nodata: int | None
+    nodata: float | None
+    units: tuple[str | None, ...]
     descriptions: tuple[str | None, ...]  # one per band; the length is the number of bands
     colours: tuple[str, ...]
     scales: tuple[float, ...]
@@ -97,28 +104,63 @@ class Raster:
 def probe(path: str, name: str) -> Raster:
     """The raster's own description.
 
-    Raises InputError if the file cannot be opened, lies nowhere on the Earth, or holds no integers.
+    Raises InputError if the file cannot be opened, lies nowhere on the Earth, or holds no numbers of DTYPES.
     """
+    with opened(path, name) as dataset:
+        return describe(dataset, path, name)
+
+
+@contextmanager
+def opened(path: str, name: str) -> Iterator[Any]:
+    """The dataset at `path`, opened for reading; raises InputError if it cannot be opened."""
     try:
-        with warnings.catch_warnings(), rasterio.Env(**_OPTIONS):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # said below, as an error
-            with DatasetReader(path, driver=list(DRIVERS)) as dataset:  # rasterio.open takes one driver only
-                return _describe(dataset, path, name)
+        with _quietly(), DatasetReader(path, driver=_drivers(path)) as dataset:
+            yield dataset
     except RasterioError as error:
+        kinds = "NetCDF" if is_netcdf(path) else ", ".join(DRIVERS)
         raise InputError(
-            f"{name} cannot be opened as {', '.join(DRIVERS)}: it is damaged, cut off or of another type",
+            f"{name} cannot be opened as {kinds}: it is damaged, cut off or of another type",
             hint=_FETCH_AGAIN,
         ) from error
 
 
-def _describe(dataset: Any, path: str, name: str) -> Raster:
-    _check_georeference(dataset, name)
-    epsg = dataset.crs.to_epsg()
+@contextmanager
+def opened_bytes(data: bytes, name: str) -> Iterator[Any]:
+    """The GeoTIFF in `data`, opened for reading; raises InputError if it cannot be opened."""
+    try:
+        with _quietly(), MemoryFile(data) as memory, memory.open(driver="GTiff") as dataset:
+            yield dataset
+    except RasterioError as error:
+        raise InputError(
+            f"{name} cannot be opened as GeoTIFF: it is damaged or of another type", hint=_FETCH_AGAIN
+        ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings(), rasterio.Env(**_OPTIONS):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `describe` says it, as an error
+        yield
+
+
+def is_netcdf(path: str) -> bool:
+    return path.startswith("NETCDF:")
+
+
+def _drivers(path: str) -> list[str]:
+    """Those that may open it (rasterio.open would take one only)."""
+    return [NETCDF] if is_netcdf(path) else list(DRIVERS)
+
+
+def describe(dataset: Any, path: str, name: str, *, crs: CRS | None = None) -> Raster:
+    """What the open dataset says of itself; `crs` stands in where it has none. Raises as `probe`."""
+    crs = _checked_crs(dataset, dataset.crs or crs, name)
+    epsg = crs.to_epsg()
     dtypes = set(dataset.dtypes)
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         raise InputError(
-            f"{name} holds {', '.join(sorted(dtypes))} values, {', '.join(DTYPES)} are expected",
-            hint="scale reflectance by 10000 and write it as integers: gdal_translate -ot UInt16 -scale …",
+            f"{name} holds {', '.join(sorted(dtypes))} values, one of {', '.join(DTYPES)} is expected",
+            hint="write it with another type: gdal_translate -ot UInt16 IN OUT",
         )
     if max(dataset.shape) > MAX_SIDE:
         raise InputError(
@@ -129,13 +171,14 @@ def _describe(dataset: Any, path: str, name: str) -> Raster:
         path=path,
         name=name,
         grid=Grid(
-            crs=f"EPSG:{epsg}" if epsg else dataset.crs.to_wkt(),
+            crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(),
             transform=Affine(*dataset.transform[:6]),
             height=dataset.height,
             width=dataset.width,
         ),
         dtype=dtypes.pop(),
         nodata=_nodata(dataset.nodatavals, name),
+        units=tuple(dataset.units),
         descriptions=tuple(dataset.descriptions),
         colours=tuple(colour.name for colour in dataset.colorinterp),
         scales=tuple(dataset.scales),
@@ -145,15 +188,17 @@ def _describe(dataset: Any, path: str, name: str) -> Raster:
     )
 
 
-def _check_georeference(dataset: Any, name: str) -> None:
-    if dataset.crs is None and dataset.gcps[0]:
+def _checked_crs(dataset: Any, crs: CRS | None, name: str) -> CRS:
+    """The reference system of a north-up grid; InputError for any other georeference."""
+    transform = dataset.transform
+    if dataset.gcps[0] and (crs is None or transform.is_identity):
         raise InputError(
             f"{name} has {len(dataset.gcps[0])} ground control points and no grid, a grid is expected",
-            hint="warp it to a grid first: gdalwarp -t_srs EPSG:… -r near IN OUT",
+            hint="correct it for terrain and calibrate it (SNAP, pyroSAR; a ready RTC product), or where "
+            "terrain does not matter: gdalwarp -tps -t_srs EPSG:… -r near IN OUT",
         )
-    transform = dataset.transform
-    if dataset.crs is None or transform.is_identity:
-        missing = "coordinate reference system" if dataset.crs is None else "geotransform"
+    if crs is None or transform.is_identity:
+        missing = "coordinate reference system" if crs is None else "geotransform"
         raise InputError(
             f"{name} has no georeference: a coordinate reference system and a geotransform are expected, "
             f"it has no {missing}",
@@ -164,32 +209,90 @@ def _check_georeference(dataset: Any, name: str) -> None:
             f"{name} is rotated or not north up, a north-up grid is expected",
             hint="warp it to a north-up grid first: gdalwarp -t_srs EPSG:… -r near IN OUT",
         )
+    return crs
 
 
-def _nodata(values: Sequence[float | None], name: str) -> int | None:
-    """The one nodata value of the bands; a value that no integer pixel can have marks none."""
-    whole = {int(value) for value in values if value is not None and float(value).is_integer()}
-    if len(whole) > 1:
+def _nodata(values: Sequence[float | None], name: str) -> float | None:
+    """The one nodata value of the bands, NaN passed over: it never is a pixel's."""
+    declared = {value for value in values if value is not None and not math.isnan(value)}
+    if len(declared) > 1:
         raise InputError(
-            f"{name} declares {len(whole)} nodata values, one for all bands is expected",
+            f"{name} declares {len(declared)} nodata values, one for all bands is expected",
             hint="set one value for all bands: gdal_edit.py -a_nodata 0 FILE",
         )
-    return whole.pop() if whole else None
+    return declared.pop() if declared else None
+
+
+class Handle(Protocol):
+    """An open source of pixels. block_rows: rows of a block; strips are whole blocks."""
+
+    block_rows: int
+    height: int
+
+    def read(self, bands: Sequence[int], top: int, out: NDArray[np.integer]) -> None:
+        """Fill `out` (bands, rows, W) with the pixels of the bands (counted from 1) from row `top` on."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class RasterHandle:
+    """A raster that GDAL reads; its numbers come out as pixels."""
+
+    def __init__(self, dataset: Any, locator: Locator, *, beside: Any = None) -> None:
+        self._dataset, self._locator, self._beside = dataset, locator, beside
+        self.block_rows: int = dataset.block_shapes[0][0]
+        self.height: int = dataset.height
+
+    def read(self, bands: Sequence[int], top: int, out: NDArray[np.integer]) -> None:
+        window = Window(0, top, out.shape[2], out.shape[1])
+        with rasterio.Env(**_OPTIONS):
+            if self._locator.meaning is None:
+                self._dataset.read(list(bands), window=window, out=out)
+                return
+            numbers = self._dataset.read(list(bands), window=window)
+        out[:] = to_integers(numbers, self._locator.meaning, self._locator.void)
+
+    def close(self) -> None:
+        self._dataset.close()
+        if self._beside is not None:
+            self._beside.close()
+
+
+def open_raster(path: str) -> Handle:
+    """What reads the pixels at `path` (locator.py). Raises rasterio's RasterioError for a damaged file."""
+    locator = parse_locator(path)
+    if locator.store == "zarr":
+        from .zarr_zip import open_slice
+
+        return open_slice(locator)
+    with _quietly():
+        if locator.store == "parquet":
+            from .core_parquet import cell_bytes
+
+            memory = MemoryFile(cell_bytes(locator))
+            return RasterHandle(memory.open(driver="GTiff"), locator, beside=memory)
+        return RasterHandle(DatasetReader(locator.path, driver=_drivers(locator.path)), locator)
+
+
+def strip_rows(handle: Handle) -> int:
+    """Rows of a strip that decodes no block twice: whole blocks, about 256 rows (1024 in Sentinel-2's)."""
+    return min(handle.block_rows * math.ceil(_STRIP_ROWS / handle.block_rows), handle.height)
 
 
 def decode(path: str, targets: Mapping[int, NDArray[np.integer]]) -> None:
-    """Fill each target (H, W) with the DN of its band (counted from 1), every block decoded once.
+    """Fill each target (H, W) with the pixels of its band (counted from 1), every block decoded once.
 
     Raises rasterio's RasterioError for a damaged file: the caller knows which scene and bands to name.
     """
-    with rasterio.Env(**_OPTIONS), DatasetReader(path, driver=list(DRIVERS)) as dataset:
-        block = dataset.block_shapes[0][0]
-        rows = block * math.ceil(_STRIP_ROWS / block)
-        for top in range(0, dataset.height, rows):
-            window = Window(0, top, dataset.width, min(rows, dataset.height - top))
-            # Bands inside strips: a pixel-interleaved block is still in the cache for its other bands.
-            for band, target in targets.items():
-                dataset.read(band, window=window, out=target[top : top + rows])
+    with closing(open_raster(path)) as handle:
+        rows = strip_rows(handle)
+        planes = list(targets.values())
+        for top in range(0, handle.height, rows):
+            strips = np.stack([plane[top : top + rows] for plane in planes])
+            handle.read(list(targets), top, strips)
+            for plane, strip in zip(planes, strips, strict=True):
+                plane[top : top + rows] = strip
 
 
 def local_path(path: Path) -> str:

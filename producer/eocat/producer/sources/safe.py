@@ -20,8 +20,8 @@ from eocat.verify.errors import InputError
 from .gdal import probe
 from .safe_files import FolderFiles, SafeFiles, ZipFiles
 from .safe_xml import Element, parse_xml, text_of, texts_of
-from .scene import BandFile, Scene, make_scene, safe_id
-from .sentinel2 import L1C_BANDS, band_in, has_offset
+from .scene import BandFile, CloudMask, Scene, make_scene, safe_id
+from .sentinel2 import CLASSI_CLOUD_BANDS, L1C_BANDS, SCL_CLOUDY, band_in, has_offset
 from .stac import parse_time
 
 _METADATA: Final = re.compile(r"MTD_MSIL(1C|2A)\.xml")
@@ -77,24 +77,44 @@ def _scene(product: _Product) -> Scene:
     images = _images(product)
     identifier, renamed = safe_id(product.uri.removesuffix(".SAFE"))
     start, end, tile_files, inferred = _time(product, images)
+    mask = _cloud_mask(product, images)
     elsewhere = () if files.root == product.uri else (f"id: PRODUCT_URI; the folder is called {files.root}",)
     return make_scene(
         id=identifier,
         product=f"sentinel-2-l{product.level.lower()}",
         band_files=[_probe_band(files, band, images[band]) for band in L1C_BANDS if band in images],
-        files=files.sources([product.metadata, *tile_files, *images.values()]),
+        files=files.sources([product.metadata, *tile_files, *images.values(), *_mask_names(product, images)]),
         nodata=_nodata(product),
         offset=_offset(product),
         start=start,
         end=end,
         properties=_properties(product),
         assumptions=renamed + elsewhere + inferred,
+        cloud_mask=mask,
     )
 
 
-def _probe_band(files: SafeFiles, band: str, name: str) -> BandFile:
+def _probe_band(files: SafeFiles, band: str, name: str, index: int = 1) -> BandFile:
     raster = probe(files.gdal_path(name), name.rpartition("/")[2])
-    return BandFile(band, raster.path, 1, raster.name, raster.grid, raster.dtype)
+    return BandFile(band, raster.path, index, raster.name, raster.grid, raster.dtype)
+
+
+def _mask_names(product: _Product, images: dict[str, str]) -> list[str]:
+    """The product's classification: SCL of level 2A, MSK_CLASSI of level 1C since baseline 04.00."""
+    granule = "/".join(next(iter(images.values())).split("/")[:2])
+    pattern = re.compile(rf"{re.escape(granule)}/(IMG_DATA/R20m/[\w.-]+_SCL_20m|QI_DATA/MSK_CLASSI_B00)\.jp2")
+    names = [name for name in sorted(product.files.sizes) if pattern.fullmatch(name)]
+    wanted = "SCL_20m" if product.level == "2A" else "MSK_CLASSI"
+    return [name for name in names if wanted in name and product.files.sizes[name]][:1]
+
+
+def _cloud_mask(product: _Product, images: dict[str, str]) -> CloudMask | None:
+    for name in _mask_names(product, images):
+        if product.level == "2A":
+            return CloudMask((_probe_band(product.files, "clouds", name),), SCL_CLOUDY)
+        planes = (_probe_band(product.files, "clouds", name, index) for index in CLASSI_CLOUD_BANDS)
+        return CloudMask(tuple(planes), (1,))
+    return None
 
 
 def _images(product: _Product) -> dict[str, str]:

@@ -26,6 +26,7 @@ from eocat.verify.errors import InputError
 
 from .gdal import Grid, decode
 
+PRODUCTS: Final = ("sentinel-2-l1c", "sentinel-2-l2a", "sentinel-1", "raster")
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -39,7 +40,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class BandFile:
-    """Where one band's pixels are: band number `index` (from 1) of a raster, on its own grid."""
+    """Where one band's pixels are: band number `index` (from 1) of a raster, on its own grid.
+
+    path: a locator (locator.py), the file's path where it is a raster of integers. dtype: of the pixels.
+    """
 
     band: str
     path: str
@@ -47,6 +51,28 @@ class BandFile:
     name: str
     grid: Grid
     dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloudMask:
+    """Classifications beside the bands. cloudy: the classes that hide the ground (cloud, cirrus, shadow)."""
+
+    files: tuple[BandFile, ...]  # on one grid; a pixel is cloudy if one of them says so
+    cloudy: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clouds:
+    """Decoded: which pixels of a grid are cloudy, and how many pixels of the reference grid each spans."""
+
+    cloudy: NDArray[np.bool_]
+    step: int
+
+    def share(self, x: int, y: int, size: int) -> float:
+        """The share, 0 to 1, of a window of the reference grid that is cloudy."""
+        rows = np.arange(y, y + size) // self.step
+        columns = np.arange(x, x + size) // self.step
+        return float(self.cloudy[np.ix_(rows, columns)].mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +105,8 @@ class Scene:
     """One acquisition over one place, not yet decoded. Made by the readers through `make_scene`."""
 
     id: str
-    product: str  # "sentinel-2-l1c" | "sentinel-2-l2a" | "raster"
-    bands: tuple[str, ...]  # "B01" … "B12", or "red", "green", "blue"
+    product: str  # one of PRODUCTS
+    bands: tuple[str, ...]  # "B01" … "B12", "VV", "VH", or "red", "green", "blue"
     files: tuple[SourceFile, ...]  # all that pixels or metadata came from
     crs: str  # "EPSG:32633", or WKT where there is no code
     transform: Affine
@@ -92,8 +118,9 @@ class Scene:
     nodata: int | None
     offset: int  # DN to subtract before the scale of 1e-4
     properties: Mapping[str, JsonValue]  # STAC properties that the source states
-    assumptions: tuple[str, ...]  # what was inferred, not read
+    assumptions: tuple[str, ...]  # what was inferred or told, not read
     band_files: tuple[BandFile, ...] = field(repr=False)
+    cloud_mask: CloudMask | None = field(default=None, repr=False)
 
     @property
     def grid(self) -> Grid:
@@ -126,6 +153,19 @@ class Scene:
         self._fill(sources, planes, workers)
         steps = tuple(self._step(source) for source in sources)
         return Pixels(tuple(planes), steps, self.height, self.width)
+
+    def clouds(self) -> Clouds:
+        """The scene's cloud mask, decoded. Raises InputError if it has none."""
+        if self.cloud_mask is None:
+            raise InputError(
+                f"scene {self.id} has no cloud mask, which a limit of cloud needs",
+                hint="leave out --max-cloud, or give the product with its classification (SCL, MSK_CLASSI)",
+            )
+        sources = list(self.cloud_mask.files)
+        planes = [np.empty((source.grid.height, source.grid.width), source.dtype) for source in sources]
+        self._fill(sources, planes, 1)
+        cloudy = np.logical_or.reduce([np.isin(plane, self.cloud_mask.cloudy) for plane in planes])
+        return Clouds(cloudy, self._step(sources[0]))
 
     def _sources(self, bands: Sequence[str]) -> list[BandFile]:
         table = {source.band: source for source in self.band_files}
@@ -173,10 +213,12 @@ def make_scene(
     end: datetime | None = None,
     properties: Mapping[str, JsonValue] | None = None,
     assumptions: Sequence[str] = (),
+    cloud_mask: CloudMask | None = None,
 ) -> Scene:
     """The scene of these bands, on the grid of the finest one.
 
-    Raises InputError if two files hold one band, grids do not nest, or pixel types differ.
+    Raises InputError if two files hold one band, grids do not nest, or pixel types differ. A cloud mask that
+    does not nest is left out, which is recorded.
     """
     if twice := [band for band, count in Counter(source.band for source in band_files).items() if count > 1]:
         names = " and ".join(source.name for source in band_files if source.band == twice[0])
@@ -198,6 +240,9 @@ def make_scene(
                 hint="write all bands with one type: gdal_translate -ot UInt16 IN OUT",
             )
     grid = finest.grid
+    if cloud_mask and any(file.grid.steps(grid) is None for file in cloud_mask.files):
+        cloud_mask = None
+        assumptions = (*assumptions, "clouds: the mask is not on the bands' grid and was left out")
     return Scene(
         id=id,
         product=product,
@@ -215,6 +260,7 @@ def make_scene(
         properties=_ground_sample_distance(grid) | dict(properties or {}),
         assumptions=tuple(assumptions),
         band_files=tuple(band_files),
+        cloud_mask=cloud_mask,
     )
 
 

@@ -1,6 +1,6 @@
 """Makes the test vectors of docs/format.md beside this file: `python tests/vectors/make_vectors.py`.
 
-Each is one JSON file of plain values. `kind` says how to read it (docs/format.md, section 11), `outcome` what
+Each is one JSON file of plain values. `kind` says how to read it (docs/format.md, section 12), `outcome` what
 a verifier must answer: VERIFIED, or the name of the refusal. What a bad vector must get is written by hand,
 never computed. Deterministic: keys come from seeds, and tests/verify/test_vectors.py compares every byte.
 """

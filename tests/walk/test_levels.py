@@ -1,8 +1,12 @@
 """Levels 3 to 5 with nothing feigned: a real log, two real witnesses, a policy that asks for both."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +16,7 @@ import numpy as np
 import pytest
 from catalogue import new_database, running
 from witnesses import Served, served
+from world import can_unshare
 
 from eocat.catalog.admission import register
 from eocat.catalog.cosign import witnesses_path
@@ -260,6 +265,52 @@ def test_attack_36_37_a_key_that_ends_leaves_what_witnesses_saw_before(logged: L
         assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), report.to_text()
         alone = replace(logged.gather("first"), log_proof=None)
         assert check(alone, policy, now=datetime.now(UTC)).outcome is Outcome.KEY_INVALID_AT_TIME
+
+
+def test_a_bundle_reaches_level_three_where_there_is_no_network(logged: Logged, tmp_path: Path) -> None:
+    """Made from the catalogue's answers; judged in a namespace without routes, with the producer's files."""
+    address = f"{logged.url}/collections/coasts/items/first"
+    trust = tmp_path / "policy.json"
+    trust.write_text(logged.policy.model_dump_json(by_alias=True))
+    eocat("bundle", address, "-o", tmp_path / "first.eocat", cwd=tmp_path)
+    offline = ["unshare", "--net", "--map-root-user"] if can_unshare() else []
+    for files, code, level in (([], 11, 0), (["--files", logged.shards[0].folder], 0, 3)):
+        ran = eocat(
+            "verify", "first.eocat", *files, "--trust", trust, "--json", cwd=tmp_path, code=code, by=offline
+        )
+        (report,) = json.loads(ran)
+        assert (report["exitCode"], report["level"]) == (code, level), ran
+
+
+def test_fetch_brings_a_folder_that_reaches_level_three(logged: Logged, tmp_path: Path) -> None:
+    """A new one; then the producer's own, which lacked the registrar's event and the log proof."""
+    address = f"{logged.url}/collections/coasts/items/third"
+    trust = tmp_path / "policy.json"
+    trust.write_text(logged.policy.model_dump_json(by_alias=True))
+    own = tmp_path / "own"
+    shutil.copytree(logged.shards[2].folder, own)
+    assert check(read_folder(own), logged.policy, now=datetime.now(UTC)).level == 2
+    for folder in (tmp_path / "new", own):
+        eocat("fetch", address, folder, "--trust", trust, cwd=tmp_path)
+        report = check(read_folder(folder), logged.policy, now=datetime.now(UTC))
+        assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), report.to_text()
+    (part,) = (tmp_path / "new").glob("embeddings*")
+    data = part.read_bytes()
+    part.unlink()
+    assert report.statement is not None
+    digest = report.statement.files["embeddings"].sha256
+    (tmp_path / "new" / f".{part.name}.{digest[:16]}.part").write_bytes(data[: len(data) // 2])
+    eocat("fetch", address, tmp_path / "new", "--trust", trust, cwd=tmp_path)
+    assert part.read_bytes() == data, "the real service resumes by range"
+
+
+def eocat(*arguments: object, cwd: Path, code: int = 0, by: Sequence[str] = ()) -> str:
+    """What a command of its own process answers, which must end with `code`."""
+    command = [*by, sys.executable, "-m", "eocat.edge", *map(str, arguments)]
+    environment = {**os.environ, "EOCAT_HOME": str(cwd / "home")}
+    ran = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    return ran.stdout
 
 
 def test_without_witnesses_in_the_policy_level_three_is_not_reached(logged: Logged) -> None:

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from pystac_client import Client
 from stac_validation import StacSchemas
-from world import World
+from world import World, can_unshare
 
 from eocat.verify.check import check
 from eocat.verify.fetch import fetch_item
@@ -158,19 +158,11 @@ def test_a_saved_hit_verifies_offline_in_another_process(
         world.policy_file,
         "--json",
     ]
-    unshared = ["unshare", "--net", "--map-root-user"] if _can_unshare() else []
+    unshared = ["unshare", "--net", "--map-root-user"] if can_unshare() else []
     done = subprocess.run([*unshared, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (report,) = json.loads(done.stdout)
     assert (report["outcome"], report["level"]) == ("VERIFIED", 2)
-
-
-def _can_unshare() -> bool:
-    """Whether a network namespace without routes can be had here, to prove that offline means offline."""
-    try:
-        return subprocess.run(["unshare", "--net", "--map-root-user", "true"], check=False).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 def _flipped_vector(hit: dict[str, Any]) -> None:

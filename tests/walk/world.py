@@ -1,5 +1,6 @@
 """What the tests of the walk share."""
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,3 +23,11 @@ class World:
     @property
     def api(self) -> Catalogue:
         return Catalogue(self.url)
+
+
+def can_unshare() -> bool:
+    """Whether a network namespace without routes can be had here, to prove that offline means offline."""
+    try:
+        return subprocess.run(["unshare", "--net", "--map-root-user", "true"], check=False).returncode == 0
+    except FileNotFoundError:
+        return False

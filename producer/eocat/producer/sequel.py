@@ -14,7 +14,7 @@ from eocat.verify import canonical
 from eocat.verify.dsse import format_envelope, parse_envelope
 from eocat.verify.errors import ConfigError, InputError, UsageError
 from eocat.verify.events import LaterStatement, parse_event
-from eocat.verify.evidence import ITEM_FILE, read_envelopes, read_limited
+from eocat.verify.evidence import ITEM_FILE, LOG_PROOF_FILE, read_envelopes, read_limited
 from eocat.verify.history import BrokenHistory, History, replay
 from eocat.verify.projection import ATTESTATION, project
 from eocat.verify.statement import PREDICATE_TYPE, ROWS, STATEMENT_TYPE, format_time, validated
@@ -47,6 +47,7 @@ def append_event(
     envelope = format_envelope(sign_statement(statement, signer))
     temporary = path.with_name(f".{path.name}")
     try:
+        (folder / LOG_PROOF_FILE).unlink(missing_ok=True)  # it is of the shorter history
         temporary.write_bytes(b"".join(line + b"\n" for line in (*held, envelope)))
         temporary.replace(path)
     except OSError as error:

@@ -78,13 +78,15 @@ def check(
     item = _check_item(evidence.item, trust.replayed)
     files = _check_bytes(evidence, trust.statement, skip=EMBEDDINGS if rows_only else None)
     rows = _check_rows(evidence, files, trust.create)
-    lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now)
+    lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now, evidence.traces)
     again = _check_recompute(evidence, rows, trust, policy, sources, recompute)
     stages = [item, rows, *files.values()], [trust.signature, trust.history], [trust.log], [lineage], [again]
     level = _level(*stages)
     steps = [
         _summed_bytes(files), rows, item, trust.signature, trust.history, trust.log, lineage, again,
     ]  # fmt: skip
+    if evidence.notice:
+        steps.insert(0, Step("notice", evidence.notice))
     return report(level, *steps, statement=trust.statement)
 
 
@@ -228,6 +230,8 @@ def _check_item(item: bytes, history: History | None) -> Step:
 
 def _check_bytes(evidence: Evidence, statement: Statement, skip: str | None) -> dict[str, Step]:
     """Step 4, one part for each signed file."""
+    if evidence.no_data:
+        return {"": Step("bytes", f"not checked: {evidence.no_data}", checked=False)}
     steps = {}
     for key, signed in statement.files.items():
         path = evidence.files.get(key)
@@ -259,13 +263,16 @@ def _check_file(key: str, path: Path, signed: Digests) -> Step:
 def _summed_bytes(files: dict[str, Step]) -> Step:
     bad = [step for step in files.values() if step.outcome is not None]
     if not bad:
-        return Step("bytes", ", ".join(step.text for step in files.values()))
+        checked = all(step.checked for step in files.values())
+        return Step("bytes", ", ".join(step.text for step in files.values()), checked=checked)
     worst = next((step for step in bad if step.outcome is Outcome.TAMPERED), bad[0])
     return Step("bytes", "; ".join(step.text for step in bad), worst.outcome)
 
 
 def _check_rows(evidence: Evidence, bytes_steps: dict[str, Step], create: Create) -> Step:
     """Step 5."""
+    if evidence.no_data:
+        return Step("rows", f"not checked: {evidence.no_data}", checked=False)
     for key in (EMBEDDINGS, ROW_HASHES):
         if key not in bytes_steps:
             return Step("rows", f"no {key} file is signed", Outcome.MALFORMED)

@@ -1,25 +1,24 @@
-"""The commands of the verify room: `eocat verify`, and `eocat trust` from trust_cli.py."""
+"""The commands of the verify room: `eocat verify`; `trust` is in trust_cli.py, the rest in offline_cli.py."""
 
 # Heavy imports (cryptography, pyarrow, pydantic) stand inside the commands, so that `--help` is quick.
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .errors import EocatError, Malformed, Unavailable
+from .offline_cli import DEFAULT_API as DEFAULT_API  # also for the other rooms' commands
+from .offline_cli import Api
+from .offline_cli import app as offline_app
 from .source_cli import app as source_app
 from .terminal import answer, answer_json, note
 from .trust_cli import Json, Trust
 from .trust_cli import app as trust_app
 
 if TYPE_CHECKING:
-    from .evidence import Evidence
     from .report import Report
 
 app = typer.Typer(
@@ -27,8 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(trust_app, name="trust")
 app.add_typer(source_app, name="source")
-
-DEFAULT_API = "http://127.0.0.1:8765"
+app.add_typer(offline_app)  # without a name: bundle and fetch stand beside verify
 
 
 @app.command()
@@ -36,7 +34,8 @@ def verify(
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="TARGET…", help="collection/item, a URL, an Item file, a folder, or a saved hit."
+            metavar="TARGET…",
+            help="collection/item, a URL, an Item file, a folder, a bundle, or a saved hit.",
         ),
     ],
     trust: Trust = None,
@@ -51,38 +50,27 @@ def verify(
         Path | None,
         typer.Option(file_okay=False, exists=True, help="Folder of source scenes and weights, for level 4."),
     ] = None,
+    files: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, exists=True, help="Folder of a bundle's data files."),
+    ] = None,
     recompute: Annotated[
         int, typer.Option(min=0, metavar="K", help="Make K rows again from --sources, for level 5.")
     ] = 0,
-    api: Annotated[
-        str, typer.Option(help="The catalogue that collection/item is asked from.", envvar="EOCAT_API")
-    ] = DEFAULT_API,
+    api: Api = DEFAULT_API,
     as_json: Json = False,
 ) -> None:
     """Check items, shards or hits against their signed history. Exit 0 only if every one is VERIFIED."""
-    from .check import check
-    from .hit import check_hit
     from .report import PRECEDENCE
+    from .target import Question, judge
     from .trust_store import load_policy
 
     now = datetime.now(UTC)
-    policy = load_policy(trust, now)
+    question = Question(load_policy(trust, now), now, require, rows_only, sources, recompute, files)
     reports = []
     for target in targets:
         try:
-            with _gathered(target, api) as found:
-                if isinstance(found, bytes):
-                    report = check_hit(found, policy, target=target, now=now, require=require)
-                else:
-                    report = check(
-                        found,
-                        policy,
-                        now=now,
-                        require=require,
-                        rows_only=rows_only,
-                        sources=sources,
-                        recompute=recompute,
-                    )
+            report = judge(target, question, api)
         except Exception as error:  # noqa: BLE001  one target must not hide the others' verdicts
             report = _not_judged(target, error, now, require or 1)
         reports.append(report)
@@ -107,37 +95,3 @@ def _not_judged(target: str, error: Exception, now: datetime, require: int) -> "
     else:
         outcome, text = Outcome.MALFORMED, f"not judged, unexpected {type(error).__name__}: {error}"
     return Report(target, now, require, 0, (Step("evidence", text, outcome),))
-
-
-@contextmanager
-def _gathered(target: str, api: str) -> Iterator["Evidence | bytes"]:
-    """The evidence that `target` names, or a saved hit's bytes; downloads last as long as the context."""
-    from . import canonical
-    from .evidence import read_folder, read_item_file, read_limited
-    from .fetch import fetch_item
-    from .hit import MAX_HIT_BYTES, is_hit
-
-    path = Path(target)
-    if target.startswith(("http://", "https://")):
-        url = target
-    elif path.is_dir():
-        yield read_folder(path)
-        return
-    elif path.is_file():
-        data = read_limited(path, MAX_HIT_BYTES)
-        yield (
-            data
-            if is_hit(canonical.parse(data, what=target, limit_bytes=MAX_HIT_BYTES))
-            else read_item_file(path)
-        )
-        return
-    elif target.count("/") == 1 and not target.startswith((".", "/")):
-        collection, item = target.split("/")
-        url = f"{api.rstrip('/')}/collections/{collection}/items/{item}"
-    else:
-        raise Unavailable(
-            f"{target} is no file or folder here",
-            hint="name collection/item, a URL, an Item file, a folder or a saved hit",
-        )
-    with TemporaryDirectory(prefix="eocat-verify-") as folder:
-        yield fetch_item(url, Path(folder))

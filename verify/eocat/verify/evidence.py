@@ -1,6 +1,7 @@
 """What a verification looks at: an Item, its envelopes and its files, as bytes and paths, none of it trusted.
 
-Gathering stands apart from checking: here from local files, in fetch.py from a URL.
+Gathering stands apart from checking: here from local files, in fetch.py from a URL, in bundle.py from a
+bundle.
 """
 
 import re
@@ -18,6 +19,7 @@ LOG_PROOF_FILE = "log-proof.json"
 MAX_LOG_PROOF_BYTES = 4 << 20  # 1024 events of 40 hashes each
 MAX_EVENTS = 1024
 MAX_ATTESTATION_BYTES = 4 * MAX_ENVELOPE_BYTES
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,9 @@ class Evidence:
     """target: what the user named. envelopes: None where there is no attestation at all.
 
     files: asset key → local path, of those that could be had; missing: asset key → why it could not.
-    log_proof: the document of docs/format.md, section 10, None where there is none.
+    no_data: why the files were not looked for at all, where they were not; then only the rest is judged.
+    log_proof: the document of docs/format.md, section 10, None where there is none. traces: name of a source
+    → the traces that came with it. notice: what else came with it, and is not trusted or was not read.
     """
 
     target: str
@@ -34,6 +38,9 @@ class Evidence:
     files: Mapping[str, Path]
     missing: Mapping[str, str] = field(default_factory=dict)
     log_proof: bytes | None = None
+    no_data: str | None = None
+    traces: Mapping[str, bytes] = field(default_factory=dict)
+    notice: str | None = None
 
 
 def read_folder(folder: Path) -> Evidence:
@@ -49,18 +56,24 @@ def read_folder(folder: Path) -> Evidence:
 def read_item_file(path: Path) -> Evidence:
     """The evidence of an Item file whose assets lie beside it, under the relative hrefs that it names."""
     item = read_limited(path, canonical.MAX_BYTES)
-    files, missing = {}, {}
-    for key, href in asset_hrefs(item).items():
-        file = _beside(path.parent, href)
-        if file.is_file():
-            files[key] = file
-        else:
-            missing[key] = f"no file {href}"
+    files, missing = files_beside(path.parent, item)
     attestation = files.pop(ATTESTATION, None)
     envelopes = read_envelopes(attestation) if attestation else None
     beside = path.parent / LOG_PROOF_FILE
     log_proof = read_limited(beside, MAX_LOG_PROOF_BYTES) if beside.is_file() else None
     return Evidence(str(path), item, envelopes, files, missing, log_proof)
+
+
+def files_beside(folder: Path, item: bytes) -> tuple[dict[str, Path], dict[str, str]]:
+    """(files, missing) of an Item's assets in `folder`, under the relative hrefs that it names."""
+    files, missing = {}, {}
+    for key, href in asset_hrefs(item).items():
+        file = _beside(folder, href)
+        if file.is_file():
+            files[key] = file
+        else:
+            missing[key] = f"no file {href}"
+    return files, missing
 
 
 def asset_hrefs(item: bytes) -> dict[str, str]:
@@ -79,7 +92,7 @@ def asset_hrefs(item: bytes) -> dict[str, str]:
 def _beside(folder: Path, href: str) -> Path:
     """The file that a relative href names in `folder`; Malformed for any href that could lead out of it."""
     name = href.removeprefix("./")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
+    if not FILE_NAME.fullmatch(name):
         raise Malformed(f"asset href {href[:80]!r} is not a file name beside the item")
     if (folder / name).is_symlink():
         raise Malformed(f"asset file {name} is a symbolic link")

@@ -127,6 +127,19 @@ class TrustStore:
                 self._write(SIGNED_POLICY, data)
         return self.load(now)
 
+    def documents(self) -> tuple[tuple[bytes, ...], bytes | None]:
+        """(roots by version, signed policy) as they lie here, for others to verify; none without a pin."""
+        if not self.pinned:
+            return (), None
+        versions = sorted(
+            int(path.name.partition(".")[0])
+            for path in self.folder.glob("*.root.json")
+            if path.name.partition(".")[0].isdecimal()
+        )
+        roots = tuple(self._read(f"{version}.root.json", MAX_ROOT_BYTES) for version in versions)
+        signed = (self.folder / SIGNED_POLICY).exists()
+        return roots, self._read(SIGNED_POLICY, MAX_ENVELOPE_BYTES) if signed else None
+
     def root(self) -> Root:
         """The newest root, whether or not it has expired."""
         return self._follow()[1]

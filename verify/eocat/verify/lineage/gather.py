@@ -28,16 +28,31 @@ from .weights import check_weights
 TRACES_SUFFIX, ITEM_SUFFIX = ".traces.json", ".json"
 
 
-def check_lineage(folder: Path | None, create: Create, pins: Sequence[Pin], moment: datetime) -> Step:
-    """The lineage step; not checked where no folder was given, or not all is at hand."""
-    if folder is None:
+def check_lineage(
+    folder: Path | None,
+    create: Create,
+    pins: Sequence[Pin],
+    moment: datetime,
+    traces: Mapping[str, bytes] | None = None,
+) -> Step:
+    """The lineage step; not checked where no folder was given, or not all is at hand.
+
+    traces: name of a source → its traces, as they came with the item; those in the folder go before.
+    """
+    if folder is None and not traces:
         return Step(STEP, "not checked: no folder of sources was given", checked=False)
     try:
-        found = {source.name: gather(folder, source) for source in create.sources}
+        found = {
+            source.name: gather(folder, source, (traces or {}).get(source.name)) for source in create.sources
+        }
     except Malformed as error:
         return Step(STEP, str(error), Outcome.MALFORMED)
     sources = check_sources(create.sources, found, pins, moment)
-    weights = {part.name: path for part in create.encoder.weights if (path := _file(folder, part.name))}
+    weights = {
+        part.name: path
+        for part in create.encoder.weights
+        if folder is not None and (path := _file(folder, part.name))
+    }
     encoder = check_weights(create.encoder, weights)
     for step in (sources, encoder):
         if step.outcome is not None:
@@ -50,15 +65,17 @@ def check_lineage(folder: Path | None, create: Create, pins: Sequence[Pin], mome
     return Step(STEP, f"{sources.text}; {encoder.text}{missing}", checked=complete and sources.checked)
 
 
-def gather(folder: Path, source: Source) -> SourceEvidence:
-    """What `folder` holds of one source."""
+def gather(folder: Path | None, source: Source, came: bytes | None = None) -> SourceEvidence:
+    """What is at hand of one source: in `folder`, and the traces that came with the item."""
+    if folder is None:
+        return SourceEvidence(traces=came)
     files = {file.name: path for file in source.files if (path := _file(folder, file.name))}
     traces = _file(folder, f"{source.name}{TRACES_SUFFIX}")
     return SourceEvidence(
         files=files,
         product=_product(folder, source),
         item=_item(folder, source, files),
-        traces=read_limited(traces, MAX_BYTES) if traces else None,
+        traces=read_limited(traces, MAX_BYTES) if traces else came,
     )
 
 

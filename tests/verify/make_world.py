@@ -1,0 +1,67 @@
+"""Makes a logged item: a shard's folder, its events, and a log whose witnesses sign at chosen times."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from make_events import event_after, signed
+from make_log import MadeLog, log_trust, proof_bytes
+from make_notes import LOG, Signer
+from make_shard import NOW, PRODUCER, Key, Made, entry, make_shard, policy
+
+from eocat.verify.check import check
+from eocat.verify.evidence import read_folder
+from eocat.verify.policy import Policy
+from eocat.verify.report import Report
+
+REGISTRAR = Key.from_seed("registrar")
+CURATOR = Key.from_seed("curator")
+ITEM = "s2/scene"
+
+JAN, FEB, MARCH = "2026-01-10T00:00:00+00:00", "2026-02-10T00:00:00+00:00", "2026-03-10T00:00:00+00:00"
+TODAY = "2026-07-01T11:30:00+00:00"  # half an hour before NOW
+
+
+def trust(log: Signer = LOG, **producer: Any) -> Policy:
+    entries = [
+        entry(PRODUCER, **producer),
+        entry(REGISTRAR, roles=["registrar"]),
+        entry(CURATOR, roles=["curator"]),
+    ]
+    return policy(*entries, log=log_trust(log))
+
+
+@dataclass
+class World:
+    made: Made
+    envelopes: list[bytes]
+    log: MadeLog
+
+    def judge(self, trusted: Policy, proof: dict[str, Any] | None = None, **options: Any) -> Report:
+        evidence = replace(
+            read_folder(self.made.folder),
+            envelopes=tuple(self.envelopes),
+            log_proof=proof_bytes(proof or self.log.proof(ITEM)),
+        )
+        return check(evidence, trusted, now=NOW, **options)
+
+    def then(self, event: str, key: Key, **members: Any) -> None:
+        self.envelopes.append(signed(event_after(self.envelopes, event, **members), key))
+        self.log.add(self.envelopes[-1])
+
+
+def make_world(folder: Path, *, logged: str = JAN) -> World:
+    """An item, created and registered; witnesses saw both in `logged`, and the log's newest tree today."""
+    made = make_shard(folder)
+    envelopes = made.attestation.read_bytes().splitlines()
+    world = World(made, envelopes, MadeLog())
+    world.log.add(*envelopes)
+    world.then("REGISTER", REGISTRAR)
+    world.log.publish(logged)
+    return world
+
+
+def fresh(world: World, **options: Any) -> dict[str, Any]:
+    """The log proof with the newest checkpoint cosigned again today."""
+    newest = world.log.cosign(world.log.published[-1].size, TODAY)
+    return world.log.proof(ITEM, newest=newest, **options)

@@ -1,0 +1,95 @@
+"""What a user names, gathered and judged: an item at a URL, an Item file, a folder, a bundle or a saved hit.
+
+Of an item at a URL the small documents come first. Its files are downloaded, within the signed sizes, only if
+those documents are authentic: what nobody trusted has signed costs no download.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from . import canonical
+from .bundle import MAX_BUNDLE_BYTES, evidence_of, is_bundle, parse_bundle
+from .check import check
+from .errors import Unavailable, UsageError
+from .evidence import Evidence, read_folder, read_item_file, read_limited
+from .fetch import fetch_documents, fetch_files
+from .hit import MAX_HIT_BYTES, check_hit, is_hit
+from .policy import Policy
+from .report import Outcome, Report
+
+AUTHENTIC = (Outcome.VERIFIED, Outcome.INCOMPLETE, Outcome.SUPERSEDED, Outcome.WITHDRAWN, Outcome.STALE)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """How to judge: the arguments of `check`, and where the files of a bundle are."""
+
+    policy: Policy
+    now: datetime
+    require: int | None = None
+    rows_only: bool = False
+    sources: Path | None = None
+    recompute: int = 0
+    files: Path | None = None
+
+    def of(self, evidence: Evidence) -> Report:
+        return check(
+            evidence,
+            self.policy,
+            now=self.now,
+            require=self.require,
+            rows_only=self.rows_only,
+            sources=self.sources,
+            recompute=self.recompute if evidence.no_data is None else 0,
+        )
+
+
+def judge(target: str, question: Question, api: str) -> Report:
+    """The report on what `target` names; Unavailable if there is no such thing, Malformed if it is none."""
+    path = Path(target)
+    if (url := item_url(target, api)) is not None:
+        return _judge_url(url, question)
+    if path.is_file() and is_bundle(path):
+        bundle = parse_bundle(read_limited(path, MAX_BUNDLE_BYTES))
+        return question.of(evidence_of(bundle, target, question.files))
+    if question.files is not None:
+        raise UsageError(f"{target} is no bundle, so its files are where it says", hint="leave --files out")
+    if path.is_dir():
+        return question.of(read_folder(path))
+    data = read_limited(path, MAX_HIT_BYTES)
+    if is_hit(canonical.parse(data, what=target, limit_bytes=MAX_HIT_BYTES)):
+        return check_hit(data, question.policy, target=target, now=question.now, require=question.require)
+    return question.of(read_item_file(path))
+
+
+def documents_of(target: str, api: str) -> Evidence:
+    """The small documents of the item that `target` names: an address, collection/item, or a folder."""
+    if (url := item_url(target, api)) is not None:
+        return fetch_documents(url).evidence
+    return read_folder(Path(target)) if Path(target).is_dir() else read_item_file(Path(target))
+
+
+def item_url(target: str, api: str) -> str | None:
+    """The address of the Item that `target` names; None where it is a file or folder."""
+    if target.startswith(("http://", "https://")):
+        return target
+    if Path(target).exists():
+        return None
+    if target.count("/") == 1 and not target.startswith((".", "/")):
+        collection, item = target.split("/")
+        return f"{api.rstrip('/')}/collections/{collection}/items/{item}"
+    raise Unavailable(
+        f"{target} is no file or folder here",
+        hint="name collection/item, a URL, an Item file, a folder, a bundle or a saved hit",
+    )
+
+
+def _judge_url(url: str, question: Question) -> Report:
+    documents = fetch_documents(url)
+    first = check(documents.evidence, question.policy, now=question.now)
+    if first.outcome not in AUTHENTIC:
+        return question.of(documents.evidence)
+    with TemporaryDirectory(prefix="eocat-verify-") as folder:
+        return question.of(fetch_files(documents, Path(folder)))

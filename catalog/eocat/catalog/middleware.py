@@ -4,6 +4,7 @@ import logging
 import time
 import uuid
 from contextlib import suppress
+from contextvars import ContextVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from eocat.verify.terminal import printable
 
 access = logging.getLogger("eocat.access")
+request_id: ContextVar[str] = ContextVar("request_id", default="-")  # of the request that is being answered
 
 
 class BodyTooLarge(Exception):
@@ -62,20 +64,26 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex[:16]
+        own_id = uuid.uuid4().hex[:16]
+        request_id.set(own_id)
         began, status = time.perf_counter(), 500
 
         async def tagged(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                MutableHeaders(scope=message)["X-Request-Id"] = own_id
             await send(message)
 
         try:
             await self.app(scope, receive, tagged)
         finally:
             took_ms = 1000 * (time.perf_counter() - began)
+            path = printable(scope["path"])
             access.info(
-                "%s %s %s %d %.1f ms", request_id, scope["method"], printable(scope["path"]), status, took_ms
-            )
+                "%s %s %s %d %.1f ms", own_id, scope["method"], path, status, took_ms,
+                extra={
+                    "request_id": own_id, "method": scope["method"], "path": path, "status": status,
+                    "duration_ms": round(took_ms, 1),
+                },
+            )  # fmt: skip

@@ -18,7 +18,9 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from eocat.verify.errors import Malformed, Unavailable
+from eocat.verify.terminal import printable
 
+from .middleware import request_id
 from .similar import NotFound, TwoSpaces
 
 log = logging.getLogger("eocat.service")
@@ -76,7 +78,11 @@ def sentence_for(error: Exception) -> tuple[int, str]:
 async def refuse(request: Request, error: Exception) -> Response:
     status, sentence = sentence_for(error)
     if status >= 500 or isinstance(error, asyncpg.PostgresError):  # it may be our SQL that is wrong after all
-        log.error("%s %s ended in %s", request.method, request.url.path, status, exc_info=error)
+        own_id = request_id.get()
+        log.error(
+            "%s %s %s ended in %s", own_id, request.method, printable(request.url.path), status,
+            exc_info=error, extra={"request_id": own_id},
+        )  # fmt: skip
     return JSONResponse({"code": type(error).__name__, "description": sentence}, status_code=status)
 
 

@@ -2,6 +2,7 @@
 
 # Heavy imports (psycopg, fastapi) stand inside the commands, so that `--help` is quick.
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,11 @@ Home = Annotated[
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
 
 
 @app.command()
@@ -80,6 +86,10 @@ def serve(
     trust: Annotated[
         Path | None, typer.Option("--trust", help="With --writes: trust policy (default: the home's).")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="ADDRESS:PORT", help="Answer Prometheus there (default: nowhere).")
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="A line of text, or a JSON object.")] = LogFormat.TEXT,
 ) -> None:
     """Run the service in the foreground, on the embedded database or EOCAT_DATABASE_URL."""
     if trust is not None and not writes:
@@ -96,9 +106,10 @@ def serve(
             database = find_database(place, progress=progress)
             database.migrate(progress)
         advance(database)
+        watched = serving.Watched(metrics, log_format.value)
         if writes:
             note(f"taking registrations at {serving.service_url(host, port)}")
-            serving.run_intake(place, host, port, trust or (place / "trust" if home else None))
+            serving.run_intake(place, host, port, trust or (place / "trust" if home else None), watched)
         else:
             note(f"serving at {serving.service_url(host, port)}")
-            serving.run(place, host, port)
+            serving.run(place, host, port, watched)

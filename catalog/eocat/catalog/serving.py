@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp
 
+    from .database import Database
+
 MAX_WRITERS = 64
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 15
 POLL_S = 0.05
+ISO = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,15 @@ def log_path(home: Path) -> Path:
     return home / "run" / "service.log"
 
 
-def run(home: Path, host: str, port: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """How a service is watched. metrics: ADDRESS:PORT where Prometheus may ask, None: nowhere."""
+
+    metrics: str | None = None
+    log_format: str = "text"  # or "json": an object on each line
+
+
+def run(home: Path, host: str, port: int, watched: Watched = Watched()) -> None:
     """Serve in the foreground until a signal ends it; ConfigError if the address cannot be had."""
     import uvicorn
 
@@ -64,11 +75,13 @@ def run(home: Path, host: str, port: int) -> None:
     from .service import create_app
 
     check_address(host, port)
-    _log_to_stderr()
-    uvicorn.Server(server_config(create_app(find_database(home)), host, port)).run()
+    _log_to_stderr(watched.log_format)
+    database = find_database(home)
+    app = _counted(create_app(database), database, watched)
+    uvicorn.Server(server_config(app, host, port)).run()
 
 
-def run_intake(home: Path, host: str, port: int, trust: Path | None) -> None:
+def run_intake(home: Path, host: str, port: int, trust: Path | None, watched: Watched = Watched()) -> None:
     """Take registrations in the foreground until a signal ends it; ConfigError as above, or for the set-up.
 
     trust: the policy's file or folder; None: the home's.
@@ -85,12 +98,13 @@ def run_intake(home: Path, host: str, port: int, trust: Path | None) -> None:
     from .oidc import read_provider
 
     check_address(host, port)
-    _log_to_stderr()
-    intake = Intake(find_database(home).as_writer(), lambda: load_policy(trust, datetime.now(UTC)))
+    _log_to_stderr(watched.log_format)
+    database = find_database(home)
+    intake = Intake(database.as_writer(), lambda: load_policy(trust, datetime.now(UTC)))
     intake.policy()  # the operator hears now that there is none, not the first publisher
     with only_one(home):
         intake.sweep()
-        app = create_app(intake, read_provider(home))
+        app = _counted(create_app(intake, read_provider(home)), database, watched)
         uvicorn.Server(server_config(app, host, port, connections=MAX_WRITERS)).run()
 
 
@@ -113,9 +127,30 @@ def server_config(app: "ASGIApp", host: str, port: int, connections: int | None 
     )
 
 
-def _log_to_stderr() -> None:
+def _counted(app: "ASGIApp", database: "Database", watched: Watched) -> "ASGIApp":
+    """The application, its requests counted where anybody may ask for the figures."""
+    if watched.metrics is None:
+        return app
+    from .metrics import Metrics
+
+    metrics = Metrics(database)
+    metrics.serve(watched.metrics)
+    return metrics.count(app)
+
+
+def _log_to_stderr(log_format: str) -> None:
     logging.Formatter.converter = time.gmtime
-    logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    if log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        names = {"asctime": "time", "levelname": "level", "name": "logger"}
+        handler.setFormatter(
+            JsonFormatter("%(asctime)s%(levelname)s%(name)s%(message)s", rename_fields=names, datefmt=ISO)
+        )
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", ISO))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def check_address(host: str, port: int) -> None:

@@ -44,8 +44,10 @@ def bring(url: str, folder: Path, question: Question, progress: Progress = lambd
     if first.outcome not in AUTHENTIC or first.statement is None or not evidence.envelopes:
         return question.of(evidence)
     _check_same(folder, evidence.envelopes)
-    projection = check_envelopes(evidence.envelopes, question.policy, question.now).projection
-    item = _item(folder, evidence.item, projection)
+    history = check_envelopes(evidence.envelopes, question.policy, question.now).replayed
+    if history is None:
+        raise RuntimeError("an authentic item has no history")
+    item = _item(folder, evidence.item, history.projection)
     names = {key: href.removeprefix("./") for key, href in asset_hrefs(item).items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)

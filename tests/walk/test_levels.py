@@ -18,31 +18,33 @@ from catalogue import new_database, running
 from witnesses import Served, served
 from world import can_unshare
 
-from eocat.catalog.admission import register
+from eocat.catalog.admission import Admission, register
 from eocat.catalog.cosign import witnesses_path
 from eocat.catalog.database import Database
 from eocat.catalog.keyring import Keyring, ensure_keyring
 from eocat.catalog.renewal import renew
 from eocat.producer.encoders import Encoder
 from eocat.producer.encoders import bank as banks
-from eocat.producer.output import Produced, write_collection
-from eocat.producer.produce import produce_scene
+from eocat.producer.output import write_collection
+from eocat.producer.produce import Produced, produce_scene
 from eocat.producer.run import prepare_run
 from eocat.producer.sequel import append_event
-from eocat.producer.signer import KeyFile
+from eocat.producer.signer import KeyFile, new_key
 from eocat.producer.sources import find_scenes
 from eocat.producer.synthetic import write_scene
+from eocat.verify import canonical
 from eocat.verify.check import check
+from eocat.verify.draw import draw_rows, seed_of
 from eocat.verify.errors import UsageError
 from eocat.verify.evidence import Evidence, read_folder
 from eocat.verify.fetch import fetch_envelopes, fetch_item
-from eocat.verify.keys import PublicKey
+from eocat.verify.keys import PublicKey, format_key
 from eocat.verify.log.item_proof import parse_item_proof
 from eocat.verify.log.note import format_vkey
 from eocat.verify.log.quorum import parse_log_policy
 from eocat.verify.policy import LogTrust, Policy, draft_policy, parse_policy
-from eocat.verify.recompute import draw_rows
-from eocat.verify.report import Outcome, Report
+from eocat.verify.receipt import build_receipt, parse_receipt
+from eocat.verify.report import Outcome, Report, Step
 from eocat.verify.statement import format_time
 
 
@@ -95,8 +97,8 @@ def logged(embedded: Database, tmp_path_factory: pytest.TempPathFactory) -> Iter
         write_scene(folder / "scenes" / f"{name}.tif", seed=number, size=128)
     signer = KeyFile.generate("p")
     scenes = find_scenes([folder / "scenes"])
-    run = prepare_run(scenes, publisher="tester", collection="coasts", out=folder, chip_size=64)
-    shards = [produce_scene(scene, run, signer) for scene in scenes]
+    run = prepare_run(scenes, signer, collection="coasts", out=folder, chip_size=64)
+    shards = [produce_scene(scene, run) for scene in scenes]
     write_collection(run)
     with new_database(embedded) as database:
         home = database.required_home()
@@ -159,9 +161,9 @@ def test_attack_59_a_poisoned_vector_under_a_valid_signature_is_found(logged: Lo
 
     sources = with_weights(logged, tmp_path / "sources")
     (scene,) = find_scenes([sources / "first.tif"])
-    honest = prepare_run([scene], publisher="p", collection="coasts", out=tmp_path, chip_size=64)
+    honest = prepare_run([scene], logged.signer, collection="coasts", out=tmp_path, chip_size=64)
     run = replace(honest, encoder=Poisoner(honest.encoder))
-    shard = produce_scene(scene, run, logged.signer)
+    shard = produce_scene(scene, run)
     policy = parse_policy(draft_policy({"p": logged.signer.public}, ["*"], datetime.now(UTC), 1))
     evidence, now = read_folder(shard.folder), datetime.now(UTC)
     assert check(evidence, policy, now=now, sources=sources).outcome is Outcome.VERIFIED
@@ -180,6 +182,122 @@ def test_rows_are_drawn_by_the_seed_without_repeats() -> None:
     assert len(set(drawn)) == 59
     assert drawn == draw_rows(b"seed", 1000, 59) != draw_rows(b"other", 1000, 59)
     assert draw_rows(b"seed", 3, 59) == [0, 1, 2]
+
+
+AUDITOR = KeyFile.generate("auditor")
+
+
+def auditing(policy: Policy) -> Policy:
+    """The policy that also trusts the auditor."""
+    (producer,) = [entry for entry in policy.keys if "producer" in entry.roles]
+    names = {"name": "auditor", "key": format_key(AUDITOR.public), "roles": ["auditor"]}
+    return policy.model_copy(update={"keys": [*policy.keys, producer.model_copy(update=names)]})
+
+
+def attested(logged: Logged, shard: Produced, receipt: bytes) -> Admission:
+    """The receipt signed by the auditor and brought to the catalogue."""
+    found = parse_receipt(receipt)
+    event = {"event": "ATTEST", "create": found.create, "recompute": found.recompute.model_dump()}
+    held = fetch_envelopes(f"{logged.url}/collections/coasts/items/{shard.item}")
+    append_event(shard.folder, held, event, AUDITOR, actor="auditor")
+    (admission,) = register(logged.database, [shard.folder], auditing(logged.policy))
+    return admission
+
+
+def receipts_of(report: Report) -> list[Step]:
+    return [step for step in report.steps if step.name == "receipts"]
+
+
+def test_a_recompute_receipt_is_signed_logged_and_shown(logged: Logged, tmp_path: Path) -> None:
+    sources = with_weights(logged, tmp_path / "sources")
+    report = logged.judge("third", sources=sources, recompute=2)
+    receipt = build_receipt(report, report.as_of)
+    found = parse_receipt(receipt)
+    note = json.loads(logged.gather("third").log_proof or b"")["checkpoints"][-1]["note"]
+    assert found.recompute.checkpoint == note, "the rows were drawn by the newest cosigned note"
+    assert found.recompute.rows == draw_rows(seed_of(note, "coasts/third"), 4, 2)
+    assert (found.recompute.precision, found.recompute.worst, found.recompute.wanted) == ("exact", "0", 2)
+
+    admission = attested(logged, logged.shards[2], receipt)
+    assert admission.status == "updated", admission.reason
+    report = logged.judge("third", auditing(logged.policy))
+    assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), report.to_text()
+    assert "REGISTER 1 → ATTEST 2" in report.to_text()
+    (step,) = receipts_of(report)
+    assert (step.mark, "2 rows made again at" in step.text) == ("ok", True)
+    assert "all the same, worst 0 (exact), auditor auditor ed25519" in step.text
+
+    report = logged.judge("third")
+    assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), "a stranger's receipt spoils nothing"
+    (step,) = receipts_of(report)
+    assert (step.mark, step.text) == ("--", "1 by no auditor of the policy")
+
+
+def test_a_receipt_that_found_a_difference_cannot_be_overlooked(logged: Logged, tmp_path: Path) -> None:
+    sources = with_weights(logged, tmp_path / "sources")
+    report = logged.judge("third", sources=sources, recompute=3)
+    found = json.loads(build_receipt(report, report.as_of))
+    found["recompute"] |= {"modelDiffers": found["recompute"]["rows"][:1], "worst": "0.2"}
+    admission = attested(logged, logged.shards[2], canonical.encode(found))
+    assert admission.status == "updated", admission.reason
+    report = logged.judge("third", auditing(logged.policy))
+    assert report.outcome is Outcome.RECOMPUTE_MISMATCH, report.to_text()
+    assert "1 with another vector, worst 0.2 (exact)" in report.to_text()
+    assert logged.judge("third").outcome is Outcome.VERIFIED
+    evidence = logged.gather("third")
+    assert evidence.envelopes is not None
+    withheld = replace(evidence, envelopes=evidence.envelopes[:-1])
+    assert check(withheld, logged.policy, now=datetime.now(UTC)).outcome in (
+        Outcome.HISTORY_BROKEN,
+        Outcome.LOG_VIOLATION,
+    )
+
+
+def test_the_commands_write_and_sign_a_receipt(
+    logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def eocat(*arguments: object, code: int = 0) -> str:
+        command = [sys.executable, "-m", "eocat.edge", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    monkeypatch.setenv("EOCAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EOCAT_API", logged.url)
+    new_key("auditor", None)
+    policy = tmp_path / "policy.json"
+    policy.write_text(logged.policy.model_dump_json(exclude_unset=True))
+    receipt, shard = tmp_path / "receipt.json", logged.shards[0]
+    asked = ["verify", "coasts/first", "--trust", policy, "--recompute", 2, "--receipt", receipt]
+    assert "recompute  FAILED no folder of sources" in eocat(*asked, code=42)
+    assert not receipt.exists(), "nothing was compared"
+    sources = with_weights(logged, tmp_path / "sources")
+    assert "eocat attest FOLDER" in eocat(*asked, "--sources", sources)
+    assert parse_receipt(receipt.read_bytes()).item == "coasts/first"
+    told = eocat("attest", shard.folder, receipt, "--key", "auditor")
+    assert "coasts/first  ATTEST 2 signed by auditor" in told
+    other = logged.shards[1].folder
+    assert "holds coasts/second" in eocat("attest", other, receipt, "--key", "auditor", code=3)
+
+
+@pytest.mark.parametrize(
+    ("edit", "fault"),
+    [
+        ({"rows": [0, 1]}, "its rows are not those that its seed draws"),
+        ({"seed": "00" * 32}, "its seed does not follow from its checkpoint"),
+        ({"space": "00" * 32}, "its encoder or space is not the item's"),
+    ],
+)
+def test_a_receipt_of_rows_that_were_chosen_is_refused(
+    logged: Logged, tmp_path: Path, edit: dict[str, Any], fault: str
+) -> None:
+    report = logged.judge("first", sources=with_weights(logged, tmp_path / "sources"), recompute=2)
+    found = json.loads(build_receipt(report, report.as_of))
+    if found["recompute"]["rows"] == edit.get("rows"):
+        edit = {"rows": [2, 3]}
+    found["recompute"] |= edit
+    with pytest.raises(UsageError, match=fault):
+        attested(logged, logged.shards[0], canonical.encode(found))
 
 
 def with_weights(logged: Logged, folder: Path) -> Path:

@@ -54,7 +54,10 @@ from .shard_folders import find_shards
 
 REQUIRED_LEVEL = 2
 REFUSED = InputError.exit_code
-ADMISSIBLE = (Outcome.VERIFIED, Outcome.SUPERSEDED, Outcome.WITHDRAWN)  # the last two: of a known item only
+ADMISSIBLE = (
+    Outcome.VERIFIED,
+    Outcome.SUPERSEDED, Outcome.WITHDRAWN, Outcome.RECOMPUTE_MISMATCH,  # of a known item only
+)  # fmt: skip
 PGSTAC_LOCK = 0x65_6F_63_61_74_01  # pgSTAC's loaders deadlock on each other's partitions: one at a time
 
 Progress = Callable[[str, int, int], None]

@@ -15,21 +15,20 @@ from eocat.verify.statement import WeightsFile, space_digest
 from .encoders import Encoder, load_encoder
 from .evidence import BESIDE, EvidenceRules
 from .recipe import Recipe
+from .signer import Signer
 from .sources import Scene
 from .sources.told import Told
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What all scenes of a run share, the signing key excepted: workers on other machines need all of it.
-
-    out: absolute. batch: chips encoded at once; threads: of torch, and processes that decode.
-    """
+    """What all scenes of a run share. batch: chips encoded at once; threads: of torch and of the decoder."""
 
     encoder: Encoder
     recipe: Recipe
     collection: str
     out: Path
+    signer: Signer
     licence: str
     publisher: str
     source_prefix: str | None
@@ -64,10 +63,10 @@ def space_of(encoder: Encoder) -> str:
 
 def prepare_run(
     scenes: Sequence[Scene],
+    signer: Signer,
     *,
     collection: str,
     out: Path,
-    publisher: str,
     encoder: str = "exact",
     layout: str = "tile",
     chip_size: int = 224,
@@ -78,6 +77,7 @@ def prepare_run(
     told: Told | None = None,
     interval: tuple[datetime, datetime] | None = None,
     licence: str = "other",
+    publisher: str | None = None,
     source_prefix: str | None = None,
     device: str = "auto",
     batch: int = 16,
@@ -111,9 +111,10 @@ def prepare_run(
         encoder=ready,
         recipe=recipe,
         collection=collection,
-        out=out.absolute(),
+        out=out,
+        signer=signer,
         licence=licence,
-        publisher=publisher,
+        publisher=publisher or signer.name,
         source_prefix=source_prefix,
         interval=interval,
         device=device,

@@ -1,4 +1,4 @@
-"""The commands for signed events after the first: supersede, obsolete, withdraw, copy, update."""
+"""The commands for signed events after the first: supersede, obsolete, withdraw, copy, update, attest."""
 
 # Heavy imports stand inside the functions, so that `--help` is quick.
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from eocat.verify.cli import DEFAULT_API
-from eocat.verify.errors import ConfigError
+from eocat.verify.errors import ConfigError, InputError
 from eocat.verify.terminal import answer, answer_json, note
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -92,20 +92,50 @@ def update(
     _sign(folder, event, key, api, actor, as_json)
 
 
-def _sign(folder: Path, event: dict[str, Any], key: str, api: str, actor: str | None, as_json: bool) -> None:
+@app.command()
+def attest(
+    folder: Folder,
+    receipt: Annotated[
+        Path, typer.Argument(metavar="RECEIPT", help="As 'eocat verify --recompute K --receipt' writes it.")
+    ],
+    key: Key,
+    api: Api = DEFAULT_API,
+    actor: Actor = None,
+    as_json: Json = False,
+) -> None:
+    """Sign, as an auditor, that rows of an item were made again, and how they came out."""
+    from eocat.verify.evidence import read_limited
+    from eocat.verify.receipt import MAX_RECEIPT_BYTES, parse_receipt
+
+    found = parse_receipt(read_limited(receipt, MAX_RECEIPT_BYTES))
+    if (item := item_in(folder)) != found.item:
+        raise InputError(f"{receipt} is a receipt of {found.item}, {folder} holds {item}")
+    event = {"event": "ATTEST", "create": found.create, "recompute": found.recompute.model_dump()}
+    _sign(folder, event, key, api, actor, as_json)
+
+
+def item_in(folder: Path) -> str:
+    """The item whose folder it is, as its attestation says."""
     from eocat.verify.evidence import read_envelopes
-    from eocat.verify.fetch import fetch_envelopes
     from eocat.verify.projection import ATTESTATION
 
-    from .cli import open_key
     from .documents import file_name
-    from .sequel import append_event, history_of
+    from .sequel import history_of
 
     path = folder / file_name(ATTESTATION)
     if not path.is_file():
         raise ConfigError(f"{folder} is no shard's folder", hint="name OUT/COLLECTION/ITEM")
+    return history_of(read_envelopes(path)[:1]).create.item
+
+
+def _sign(folder: Path, event: dict[str, Any], key: str, api: str, actor: str | None, as_json: bool) -> None:
+    from eocat.verify.fetch import fetch_envelopes
+
+    from .cli import open_key
+    from .sequel import append_event
+
+    item = item_in(folder)
     signer = open_key(key)
-    item = history_of(read_envelopes(path)[:1]).create.item
     collection, name = item.split("/")
     held = fetch_envelopes(f"{api.rstrip('/')}/collections/{collection}/items/{name}")
     statement = append_event(folder, held, event, signer, actor=actor or signer.name)

@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 
 from . import canonical
+from .attested import check_receipts
 from .digest import Digests, digest_file
 from .dsse import PAYLOAD_TYPE, Envelope, parse_envelope
 from .errors import Malformed
@@ -34,11 +35,12 @@ from .logged import check_logged
 from .merkle import build_tiles, tiles_bytes, tree_of
 from .policy import Policy, Role, TrustedKey
 from .projection import ATTESTATION, differences, project
-from .recompute import check_recompute, seed_of
+from .recompute import check_recompute
 from .report import Outcome, Report, Step
 from .shard import Shard
 from .statement import Create, Statement, parse_time
 
+HIT_LEVEL = 2  # a hit carries no log proof
 EMBEDDINGS, ROW_HASHES = "embeddings", "row-hashes"
 
 
@@ -58,7 +60,7 @@ def check(
     encoding of the signed rows, not only the signed file. sources: a folder with source scenes and weights.
     recompute: how many rows to make again.
     """
-    required = require or policy.required_level
+    required = require or (3 if policy.log else 2)
 
     def report(level: int, *steps: Step, statement: Statement | None = None) -> Report:
         return Report(evidence.target, now, required, level, steps, statement)
@@ -80,10 +82,12 @@ def check(
     lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now, evidence.traces)
     again = _check_recompute(evidence, rows, trust, policy, sources, recompute)
     stages = [item, rows, *files.values()], [trust.signature, trust.history], [trust.log], [lineage], [again]
-    level = level_of(*stages)
+    level = _level(*stages)
     steps = [
         _summed_bytes(files), rows, item, trust.signature, trust.history, trust.log, lineage, again,
     ]  # fmt: skip
+    if trust.receipts:
+        steps.append(trust.receipts)
     if evidence.notice:
         steps.insert(0, Step("notice", evidence.notice))
     return report(level, *steps, statement=trust.statement)
@@ -103,6 +107,7 @@ class Trust:
     replayed: History | None = None
     seen_by: datetime | None = None  # when witnesses had seen the CREATE
     checkpoint: str | None = None  # the newest cosigned note, where the log step holds
+    receipts: Step | None = None  # what auditors say (attested.py)
 
     @property
     def create(self) -> Create:
@@ -122,12 +127,12 @@ def check_envelopes(
     try:
         replayed = replay([(one.payload_digest, two) for one, two in zip(parsed, statements, strict=True)])
     except BrokenHistory as error:
-        signature = _check_events(parsed, statements, policy, collection, now, [now] * len(parsed))
+        signature, _ = _check_events(parsed, statements, policy, collection, now, [now] * len(parsed))
         broken = Step("history", str(error), Outcome.HISTORY_BROKEN)
         return Trust(create, signature, broken, Step("log", "not checked: no history", checked=False))
     logged = check_logged(log_proof, envelopes, replayed.status, policy.log, now)
     moments = logged.seen or [now] * len(parsed)
-    signature = _check_events(parsed, statements, policy, collection, now, moments)
+    signature, auditors = _check_events(parsed, statements, policy, collection, now, moments)
     return Trust(
         create,
         signature,
@@ -135,6 +140,8 @@ def check_envelopes(
         logged.step,
         replayed,
         logged.seen[0] if logged.seen else None,
+        logged.checkpoint,
+        check_receipts(list(zip(replayed.receipts, auditors, strict=True))),
     )
 
 
@@ -145,19 +152,24 @@ def _check_events(
     collection: str,
     now: datetime,
     moments: Sequence[datetime],
-) -> Step:
+) -> tuple[Step, list[Step]]:
     """Step 1 over the events, each at its moment; the CREATE's text, or what is wrong with one.
 
-    Without a log nobody need be trusted for a REGISTER or COPY: it says nothing about the item's content.
+    Without a log nobody need be trusted for a REGISTER or COPY: it says nothing about the item's content. An
+    auditor need never be; the verdicts on the ATTESTs are the second answer.
     """
     steps: list[Step] = []
+    auditors: list[Step] = []
     for envelope, statement, moment in zip(envelopes, statements, moments, strict=True):
         roles = ROLES[statement.predicate.event]
         tried = [check_signatures(envelope, policy, role, collection, now, moment) for role in roles]
         step = next((step for step in tried if step.outcome is None), tried[0])
-        if "producer" in roles or policy.log is not None or step.outcome is Outcome.FORGED:
+        if "auditor" in roles:
+            auditors.append(step)
+        needed = policy.log is not None and "auditor" not in roles
+        if "producer" in roles or needed or step.outcome is Outcome.FORGED:
             steps.append(step)
-    return next((step for step in steps if step.outcome is not None), steps[0])
+    return next((step for step in steps if step.outcome is not None), steps[0]), auditors
 
 
 def _history_step(statements: list[AnyStatement], replayed: History) -> Step:
@@ -311,11 +323,10 @@ def _check_recompute(
     if wanted and (rows.outcome is not None or not rows.checked):
         return Step("recompute", "not run: the rows are not the signed ones", checked=False)
     shard = evidence.files[EMBEDDINGS] if wanted else Path()
-    seed = seed_of(trust.checkpoint, trust.create.item)
-    return check_recompute(trust.create, shard, sources, wanted, seed, policy.caps)
+    return check_recompute(trust.create, shard, sources, wanted, trust.checkpoint, policy.caps)
 
 
-def level_of(*stages: list[Step]) -> int:
+def _level(*stages: list[Step]) -> int:
     """How many stages in a row passed whole."""
     level = 0
     for steps in stages:

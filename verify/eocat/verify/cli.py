@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .errors import EocatError, Malformed, Unavailable
+from .errors import ConfigError, EocatError, Malformed, Unavailable, UsageError
 from .offline_cli import DEFAULT_API as DEFAULT_API  # also for the other rooms' commands
 from .offline_cli import Api
 from .offline_cli import app as offline_app
@@ -57,6 +57,10 @@ def verify(
     recompute: Annotated[
         int, typer.Option(min=0, metavar="K", help="Make K rows again from --sources, for level 5.")
     ] = 0,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(help="Write what --recompute found of the one TARGET here, for 'eocat attest'."),
+    ] = None,
     api: Api = DEFAULT_API,
     as_json: Json = False,
 ) -> None:
@@ -65,6 +69,10 @@ def verify(
     from .target import Question, judge
     from .trust_store import load_policy
 
+    if receipt is not None and (len(targets) != 1 or not recompute):
+        raise UsageError(
+            "--receipt belongs to one TARGET with --recompute", hint="eocat verify TARGET --sources …"
+        )
     now = datetime.now(UTC)
     question = Question(load_policy(trust, now), now, require, rows_only, sources, recompute, files)
     reports = []
@@ -78,8 +86,23 @@ def verify(
             answer(report.to_text())
     if as_json:
         answer_json([report.to_json() for report in reports])
+    if receipt is not None:
+        _write_receipt(receipt, reports[0], now)
     outcomes = {report.outcome for report in reports}
     raise typer.Exit(next(outcome for outcome in PRECEDENCE if outcome in outcomes).value)
+
+
+def _write_receipt(path: Path, report: "Report", now: datetime) -> None:
+    from .receipt import build_receipt
+
+    try:
+        path.write_bytes(build_receipt(report, now))
+    except UsageError as error:
+        note(str(error))  # no rows were compared: the report has its own exit code
+        return
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    note(f"hint: 'eocat attest FOLDER {path} --key NAME' signs it as an event of the item")
 
 
 def _not_judged(target: str, error: Exception, now: datetime, require: int) -> "Report":

@@ -6,6 +6,7 @@ UPDATE     producer, curator   the Item's metadata changed, its files did not; `
 SUPERSEDE  producer, curator   `successor` takes its place
 OBSOLETE   producer, curator   out of date, for `reason`
 WITHDRAW   producer, curator   not to be used, for `reason`; the last event there can be
+ATTEST     auditor             some rows were made again from the source: `recompute` says how it came out
 """
 
 from typing import Annotated, Literal, Self
@@ -13,9 +14,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from . import canonical
+from .receipt import Recomputed
 from .statement import (
     MAX_STATEMENT_BYTES,
     Event,
+    Hex32,
     ItemPath,
     Projection,
     RootDigest,
@@ -72,12 +75,20 @@ class Withdraw(_Later):
     reason: Text
 
 
+class Attest(_Later):
+    event: Literal["ATTEST"]
+    create: Hex32  # SHA-256 of the CREATE's payload
+    recompute: Recomputed
+
+
 class RowsSubject(Strict):
     name: Literal["rows"]
     digest: RootDigest
 
 
-Later = Annotated[Register | Copy | Update | Supersede | Obsolete | Withdraw, Field(discriminator="event")]
+Later = Annotated[
+    Register | Copy | Update | Supersede | Obsolete | Withdraw | Attest, Field(discriminator="event")
+]
 
 
 class LaterStatement(Strict):

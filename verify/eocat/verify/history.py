@@ -1,6 +1,6 @@
 """An item's history: its events replayed, in order, by the rules (docs/format.md, section 3).
 
-    (nothing) ─CREATE→ created ─REGISTER→ active ─COPY, UPDATE→ (same)
+    (nothing) ─CREATE→ created ─REGISTER→ active ─COPY, UPDATE, ATTEST→ (same)
     active     ─SUPERSEDE→ superseded    ─OBSOLETE→ obsolete    ─WITHDRAW→ withdrawn
     superseded ─OBSOLETE→ obsolete       ─WITHDRAW→ withdrawn
     obsolete   ─SUPERSEDE→ superseded    ─WITHDRAW→ withdrawn
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from .events import AnyStatement, LaterStatement, Obsolete, Supersede, Update, Withdraw
+from .events import AnyStatement, Attest, LaterStatement, Obsolete, Supersede, Update, Withdraw
 from .policy import Role
+from .receipt import Recomputed
 from .statement import Create, Projection, Statement
 
 
@@ -34,10 +35,12 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "SUPERSEDE": ("producer", "curator"),
     "OBSOLETE": ("producer", "curator"),
     "WITHDRAW": ("producer", "curator"),
+    "ATTEST": ("auditor",),
 }
 _LIVE = {
     "COPY": None,  # None: the status stays as it is
     "UPDATE": None,
+    "ATTEST": None,
     "SUPERSEDE": Status.SUPERSEDED,
     "OBSOLETE": Status.OBSOLETE,
     "WITHDRAW": Status.WITHDRAWN,
@@ -45,8 +48,18 @@ _LIVE = {
 TRANSITIONS: dict[Status, dict[str, Status | None]] = {
     Status.CREATED: {"REGISTER": Status.ACTIVE},
     Status.ACTIVE: _LIVE,
-    Status.SUPERSEDED: {"COPY": None, "OBSOLETE": Status.OBSOLETE, "WITHDRAW": Status.WITHDRAWN},
-    Status.OBSOLETE: {"COPY": None, "SUPERSEDE": Status.SUPERSEDED, "WITHDRAW": Status.WITHDRAWN},
+    Status.SUPERSEDED: {
+        "COPY": None,
+        "ATTEST": None,
+        "OBSOLETE": Status.OBSOLETE,
+        "WITHDRAW": Status.WITHDRAWN,
+    },
+    Status.OBSOLETE: {
+        "COPY": None,
+        "ATTEST": None,
+        "SUPERSEDE": Status.SUPERSEDED,
+        "WITHDRAW": Status.WITHDRAWN,
+    },
     Status.WITHDRAWN: {},
 }
 
@@ -69,6 +82,8 @@ class History:
     projection: Projection
     successor: str | None = None
     reason: str | None = None
+    origin: str = ""  # payload digest of the CREATE
+    receipts: tuple[Recomputed, ...] = ()  # of the ATTESTs, in order
 
     @property
     def create(self) -> Create:
@@ -92,9 +107,18 @@ class History:
                 return replace(after, successor=predicate.successor, reason=predicate.reason)
             case Obsolete() | Withdraw():
                 return replace(after, reason=predicate.reason)
+            case Attest():
+                return replace(after, receipts=(*self.receipts, self._receipt(predicate)))
             case Update():
                 return replace(after, projection=_updated(self.projection, predicate.projection))
         return after
+
+    def _receipt(self, attest: Attest) -> Recomputed:
+        if attest.create != self.origin:
+            raise BrokenHistory(f"ATTEST {attest.seq} is about another CREATE")
+        if (fault := attest.recompute.fault(self.create)) is not None:
+            raise BrokenHistory(f"ATTEST {attest.seq} is no recomputation of the item: {fault}")
+        return attest.recompute
 
 
 def replay(events: Sequence[tuple[str, AnyStatement]]) -> History:
@@ -102,7 +126,7 @@ def replay(events: Sequence[tuple[str, AnyStatement]]) -> History:
     digest, first = events[0]
     if not isinstance(first, Statement):
         raise BrokenHistory(f"the first event is {first.predicate.event}, not CREATE")
-    history = History(first, 0, digest, Status.CREATED, first.predicate.projection)
+    history = History(first, 0, digest, Status.CREATED, first.predicate.projection, origin=digest)
     for digest, event in events[1:]:
         if isinstance(event, Statement):
             raise BrokenHistory("a second CREATE stands in the history")

@@ -21,7 +21,7 @@ from .lineage.pins import Pin
 from .log.quorum import parse_log_policy
 from .statement import Identifier, Strict, Text, Time, format_time, parse_time, validated
 
-Role = Literal["producer", "registrar", "curator", "mirror"]
+Role = Literal["producer", "registrar", "curator", "mirror", "auditor"]
 Cap = Annotated[int, Field(ge=1, le=MAX_CAP)]
 ANY_COLLECTION = "*"
 
@@ -117,11 +117,6 @@ class Policy(Strict):
     def caps(self) -> dict[str, int]:
         """Precision → how far a row made again may be, at most, in parts per billion (closeness.py)."""
         return CAPS | dict(self.tolerances.items())
-
-    @property
-    def required_level(self) -> int:
-        """What must be reached where the user asks for no other level (docs/format.md, section 7)."""
-        return 3 if self.log else 2
 
     def threshold(self, role: Role) -> int:
         return self.thresholds.get(role, 1)

@@ -7,15 +7,14 @@ that through the entry point group `eocat.recompute`. A row's input digest tells
 model that does; how close the vectors must be is said in closeness.py.
 """
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
 from .closeness import Band, band_of, distance
+from .draw import draw_rows, seed_of
 from .errors import EocatError
 from .report import Outcome, Step
 from .row import Row
@@ -66,31 +65,18 @@ class Again:
 Recompute = Callable[[Create, Sequence[Window], Path], Sequence[Again]]
 
 
-def draw_rows(seed: bytes, count: int, wanted: int) -> list[int]:
-    """`wanted` different rows of 0..count-1 (all, if there are fewer), sorted; the same for the same seed."""
-    rows: set[int] = set()
-    number = 0
-    while len(rows) < min(wanted, count):
-        digest = sha256(seed + number.to_bytes(8, "big")).digest()
-        rows.add(int.from_bytes(digest[:16], "big") % count)  # 2^128 over count: no bias to speak of
-        number += 1
-    return sorted(rows)
-
-
-def seed_of(checkpoint: str | None, item: str) -> bytes:
-    """What the producer cannot foresee. checkpoint: the cosigned note, where there is one."""
-    return sha256((checkpoint or secrets.token_hex(32)).encode() + item.encode()).digest()
-
-
 def check_recompute(
     create: Create,
     shard: Path,
     sources: Path | None,
     wanted: int,
-    seed: bytes,
+    checkpoint: str | None,
     caps: Mapping[str, int],
 ) -> Step:
-    """The step over `wanted` rows; 0: not run. `shard` has passed the steps before. caps: of closeness.py."""
+    """The step over `wanted` rows; 0: not run. `shard` has passed the steps before.
+
+    checkpoint: the cosigned note that draws the rows, where there is one. caps: of closeness.py.
+    """
     if not wanted:
         return Step(STEP, "not run (--recompute 59)", checked=False)
     try:
@@ -102,6 +88,7 @@ def check_recompute(
         if band is None:
             text = f"the statement does not say how closely encoder {create.encoder.name} can be run again"
             raise NotRecomputable("no-promise", text)
+        seed = seed_of(checkpoint, create.item)
         numbers = draw_rows(seed, create.rows.count, wanted)
         rows, windows = _read_rows(Shard.open(shard, create.rows), numbers)
         again = _hook()(create, windows, sources)
@@ -109,7 +96,8 @@ def check_recompute(
         return _inconclusive(error.cause, str(error))
     except EocatError as error:
         return _inconclusive("failed", str(error))
-    return _compared(numbers, rows, again, band, seed)
+    drawn = {"wanted": wanted, "seed": seed.hex(), "checkpoint": checkpoint, "rows": numbers}
+    return _compared(numbers, rows, again, band, drawn)
 
 
 def _hook() -> Recompute:
@@ -123,7 +111,7 @@ def _hook() -> Recompute:
 
 
 def _compared(
-    numbers: Sequence[int], rows: Sequence[Row], again: Sequence[Again], band: Band, seed: bytes
+    numbers: Sequence[int], rows: Sequence[Row], again: Sequence[Again], band: Band, drawn: Mapping[str, Any]
 ) -> Step:
     """The verdict on the rows, with its facts under names of docs/format.md, section 7."""
     source, model, worst = [], [], 0.0
@@ -135,8 +123,7 @@ def _compared(
         if not band.passes(row.values(), made.vector):
             model.append(number)
     facts = {
-        "seed": seed.hex(),
-        "rows": list(numbers),
+        **drawn,
         "precision": band.precision,
         "limit": f"{band.limit:.3g}",
         "worst": f"{worst:.3g}",

@@ -14,8 +14,11 @@ from affine import Affine
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from eocat.producer.chips import Chip
+from eocat.producer.draft import write_draft
 from eocat.producer.encoders import Weights
-from eocat.producer.output import write_collection, write_folder
+from eocat.producer.identify import Identified
+from eocat.producer.output import finish, write_collection
+from eocat.producer.receipt import Meter
 from eocat.producer.recipe import Recipe
 from eocat.producer.run import Run, space_of
 from eocat.producer.shard_writer import ChipRows
@@ -25,7 +28,7 @@ from eocat.verify.canonical import encode
 from eocat.verify.digest import digest_bytes
 from eocat.verify.keys import format_key
 from eocat.verify.policy import Policy, parse_policy
-from eocat.verify.statement import WeightsFile
+from eocat.verify.statement import WeightsFile, format_time
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,7 +51,9 @@ class DrawnEncoder:
     min_size: int = 1
     weights: tuple[Weights, ...] = (WEIGHTS,)
     preprocess: dict[str, Any] = field(default_factory=dict)
+    precision: str = "exact"
     tolerance: dict[str, Any] = field(default_factory=lambda: {"kind": "bits"})
+    device: str = "cpu"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -131,9 +136,7 @@ def write_shard(
         vectors = draw_vectors(count, encoder.dimension, seed=seed, dtype=encoder.dtype)
     chips = chips or chips_at(item, len(vectors), west=west, south=south, step=step)
     recipe = Recipe(encoder.name, space_of(encoder), encoder.bands, "tile", 64, 64, 0)
-    run = Run(
-        encoder, recipe, collection, out, signer, "CC-BY-4.0", "Example Publisher", None, None, "cpu", 32, 1
-    )
+    run = Run(encoder, recipe, collection, out, "CC-BY-4.0", "Example Publisher", None, None, "cpu", 32, 1)
     end = end or start
     scene = Scene(
         item, "raster", encoder.bands, (), "EPSG:4326", Affine.identity(), 64, 64, "uint16",
@@ -150,8 +153,9 @@ def write_shard(
         vectors,
     )
     name = digest_bytes(item.encode())
-    files = [WeightsFile(name=f"{item}.tif", sha256=name.sha256, blake3=name.blake3, size=len(item))]
-    write_folder(run.folder / item, scene, rows, run, files, "none", "0" * 64)
+    files = (WeightsFile(name=f"{item}.tif", sha256=name.sha256, blake3=name.blake3, size=len(item)),)
+    identified = Identified(scene, format_time(start), format_time(end), files, (), "0" * 64)
+    finish(write_draft(identified, rows, run, Meter(encoder).lap()), run, signer)
     write_collection(run)
     return run.folder / item
 

@@ -3,23 +3,24 @@
 import base64
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from debian_judges import judge
 from make_notes import LOG, W1, W2, Signer, checkpoint, cosigned
 from published_notes import GOOD, PETER, PUBLIC, PUBLIC_LOG, PUBLIC_WITNESSES
 
+from eocat.catalog.prefix import cache_folder
 from eocat.verify.errors import Malformed
 from eocat.verify.log.checkpoint import format_checkpoint
 from eocat.verify.log.note import ED25519, format_vkey, parse_note, parse_vkey, signed_by
 from eocat.verify.log.tiles import Tile, parse_tile_path, tiles_between
 from eocat.verify.merkle import Tree, build_tiles, leaf_hash, tree_of
 
-GOPATH = Path("/usr/share/gocode")  # where Debian keeps the sources of Go libraries
+LIBRARIES = Path("usr/share/gocode")  # where Debian keeps the sources of Go libraries
 SIZE = 70
 GROW = [
     (0, 1),
@@ -39,15 +40,22 @@ Ask = Callable[[dict[str, Any]], dict[str, Any]]
 @pytest.fixture(scope="module")
 def go(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     """The judge, compiled from the sources beside this file without a network."""
-    tool = shutil.which("go")
-    if tool is None or not (GOPATH / "src/golang.org/x/mod/sumdb/tlog").is_dir():
-        pytest.skip("NOT RUN: Go's note and tlog (apt install golang-go golang-golang-x-mod-dev)")
+    tool = judge("go")
+    roots = (Path("/"), *tool.parents)  # the system's, else beside the compiler that was fetched
+    found = [root / LIBRARIES for root in roots if (root / LIBRARIES / "src/golang.org/x/mod/sumdb").is_dir()]
+    if not found:
+        pytest.skip("NOT RUN: Go's note and tlog (apt install golang-golang-x-mod-dev)")
     folder = tmp_path_factory.mktemp("go")
-    settings = {"GO111MODULE": "off", "GOPATH": str(GOPATH), "GOCACHE": str(folder / "cache"), "GOFLAGS": ""}
+    settings = {
+        "GO111MODULE": "off",
+        "GOPATH": str(found[0]),
+        "GOCACHE": str(cache_folder() / "judges/go-build"),
+        "GOFLAGS": "",
+    }
     binary = folder / "judge"
     source = Path(__file__).with_name("go_tlog") / "main.go"
     built = subprocess.run(
-        [tool, "build", "-p", "2", "-o", str(binary), str(source)],
+        [str(tool), "build", "-p", "2", "-o", str(binary), str(source)],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,

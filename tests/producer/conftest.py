@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from eocat.producer.produce import Produced, produce_scene
+from eocat.producer.output import Produced
+from eocat.producer.produce import produce_scene
 from eocat.producer.run import Run, prepare_run
 from eocat.producer.signer import KeyFile, new_key
 from eocat.producer.sources import Scene, find_scenes
@@ -34,16 +35,20 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> KeyFile:
 
 
 @pytest.fixture(scope="session")
-def prepare(scene: Scene, signer: KeyFile) -> Callable[..., Run]:
+def prepare(scene: Scene) -> Callable[..., Run]:
     """`prepare(out, **options)`: a run over the synthetic scene, chips of 64 pixels unless said otherwise."""
 
     def prepared(out: Path, **options: Any) -> Run:
-        return prepare_run([scene], signer, **{"collection": "coast", "out": out, "chip_size": 64, **options})
+        return prepare_run(
+            [scene], **{"collection": "coast", "out": out, "publisher": "tester", "chip_size": 64, **options}
+        )
 
     return prepared
 
 
 @pytest.fixture(scope="session")
-def shard(scene: Scene, prepare: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Produced:
+def shard(
+    scene: Scene, prepare: Callable[..., Run], signer: KeyFile, tmp_path_factory: pytest.TempPathFactory
+) -> Produced:
     """A shard of the synthetic scene, freshly made; tests read it only."""
-    return produce_scene(scene, prepare(tmp_path_factory.mktemp("produced") / "out"))
+    return produce_scene(scene, prepare(tmp_path_factory.mktemp("produced") / "out"), signer)

@@ -25,7 +25,7 @@ class FloatEncoder:
     runs_in: str | None = None
     declared: dict[str, Any] = field(default_factory=dict)
 
-    name, version, licence, dimension, min_size = "float-test", "1", "Apache-2.0", 64, 8
+    name, version, licence, dimension, min_size, device = "float-test", "1", "Apache-2.0", 64, 8, "cpu"
 
     @property
     def weights(self) -> tuple[Weights, ...]:

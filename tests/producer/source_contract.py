@@ -1,14 +1,17 @@
 """What every source must promise, as one class of tests; a test module gives the fixture `scene`."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 
 import numpy as np
 import pytest
 
 from eocat.producer.chips import tile_chips
+from eocat.producer.decoders import Decoders
 from eocat.producer.sources import Scene
 from eocat.producer.sources.scene import PRODUCTS, SAFE_ID
+from eocat.producer.windows import Windows
 from eocat.verify.errors import InputError
 
 
@@ -44,13 +47,16 @@ class SourceContract:
     def test_the_number_of_workers_changes_nothing(self, scene: Scene) -> None:
         assert np.array_equal(scene.read(scene.bands, workers=1), scene.read(scene.bands, workers=4))
 
-    def test_windows_of_decoded_bands_equal_what_is_read(self, scene: Scene) -> None:
-        whole, decoded = scene.read(scene.bands), scene.decode(scene.bands)
-        assert np.array_equal(decoded.window(0, 0, scene.width, scene.height), whole)
-        x, y, width, height = scene.width // 3 + 1, scene.height // 5 + 1, scene.width // 4, scene.height // 7
-        assert np.array_equal(decoded.window(x, y, width, height), whole[:, y : y + height, x : x + width])
-        with pytest.raises(ValueError, match="not inside"):
-            decoded.window(scene.width - 1, 0, 2, 1)
+    def test_its_windows_equal_what_is_read(self, scene: Scene) -> None:
+        whole, size = scene.read(scene.bands), max(1, min(scene.height, scene.width) // 3)
+        chips = tile_chips(scene, size=size, stride=max(1, size // 2 + 1))
+        with Decoders(2) as decoders, ThreadPoolExecutor(2) as cutters:
+            seen = 0
+            for numbers, pixels in Windows(scene, scene.bands, chips, decoders).batches(3, cutters):
+                for chip, window in zip((chips[number] for number in numbers), pixels, strict=True):
+                    assert np.array_equal(window, whole[:, chip.y : chip.y + size, chip.x : chip.x + size])
+                    seen += 1
+        assert seen == len(chips)
 
     def test_a_missing_band_is_named_with_those_there_are(self, scene: Scene) -> None:
         with pytest.raises(InputError, match=rf"has no band B99, its bands are {scene.bands[0]}") as caught:

@@ -14,7 +14,8 @@ from make_safe import make_safe, zipped
 from test_produce import create_of, policy_for
 
 from eocat.producer.evidence import EvidenceRules, evidence_of
-from eocat.producer.produce import Produced, produce_scene
+from eocat.producer.output import Produced
+from eocat.producer.produce import produce_scene
 from eocat.producer.run import prepare_run
 from eocat.producer.signer import KeyFile
 from eocat.producer.sources import Scene, find_scenes
@@ -75,9 +76,15 @@ def produced(path: Path, out: Path, *pins: Pin, **rules: Any) -> tuple[Produced,
     rules_of_run = EvidenceRules(pins=lambda: pins, **rules)
     interval = (datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 6, 2, tzinfo=UTC))
     run = prepare_run(
-        [scene], signer, collection="c", out=out, chip_size=60, evidence=rules_of_run, interval=interval
+        [scene],
+        publisher="tester",
+        collection="c",
+        out=out,
+        chip_size=60,
+        evidence=rules_of_run,
+        interval=interval,
     )
-    return produce_scene(scene, run), signer
+    return produce_scene(scene, run, signer), signer
 
 
 def judged(shard: Produced, signer: KeyFile, sources: Path, *pins: Pin) -> tuple[Report, str]:

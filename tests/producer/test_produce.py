@@ -21,8 +21,8 @@ import torch
 from make_safe import make_safe
 from stac_validation import StacSchemas
 
-from eocat.producer.output import write_collection
-from eocat.producer.produce import Produced, produce_scene
+from eocat.producer.output import Produced, write_collection
+from eocat.producer.produce import produce_scene
 from eocat.producer.run import Run, prepare_run
 from eocat.producer.signer import KeyFile
 from eocat.producer.sources import Scene, find_scenes
@@ -71,12 +71,18 @@ def test_a_produced_shard_verifies(shard: Produced, signer: KeyFile) -> None:
 
 @pytest.mark.parametrize(("batch", "threads"), [(1, 1), (7, 2), (64, 1)])
 def test_batch_and_threads_do_not_change_a_byte(
-    scene: Scene, shard: Produced, prepare: Callable[..., Run], tmp_path: Path, batch: int, threads: int
+    scene: Scene,
+    shard: Produced,
+    prepare: Callable[..., Run],
+    signer: KeyFile,
+    tmp_path: Path,
+    batch: int,
+    threads: int,
 ) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        again = produce_scene(scene, prepare(tmp_path / "again", batch=batch, threads=threads))
+        again = produce_scene(scene, prepare(tmp_path / "again", batch=batch, threads=threads), signer)
     finally:
         torch.set_num_threads(before)
     assert again.root == shard.root
@@ -84,17 +90,19 @@ def test_batch_and_threads_do_not_change_a_byte(
 
 
 def test_a_second_run_finds_the_shard_and_leaves_it(
-    scene: Scene, shard: Produced, prepare: Callable[..., Run]
+    scene: Scene, shard: Produced, prepare: Callable[..., Run], signer: KeyFile
 ) -> None:
     before = {path.name: path.read_bytes() for path in shard.folder.iterdir()}
-    again = produce_scene(scene, prepare(shard.folder.parents[1]))
+    again = produce_scene(scene, prepare(shard.folder.parents[1]), signer)
     assert (again.fresh, again.root, again.rows) == (False, shard.root, shard.rows)
     assert {path.name: path.read_bytes() for path in shard.folder.iterdir()} == before
 
 
-def test_another_recipe_never_overwrites(scene: Scene, shard: Produced, prepare: Callable[..., Run]) -> None:
+def test_another_recipe_never_overwrites(
+    scene: Scene, shard: Produced, prepare: Callable[..., Run], signer: KeyFile
+) -> None:
     with pytest.raises(ConfigError, match="another scene or recipe, and nothing is overwritten"):
-        produce_scene(scene, prepare(shard.folder.parents[1], stride=32))
+        produce_scene(scene, prepare(shard.folder.parents[1], stride=32), signer)
 
 
 def test_the_statement_says_what_was_made_from_what(shard: Produced, scene: Scene, scene_file: Path) -> None:
@@ -167,13 +175,15 @@ def test_rows_follow_the_hilbert_curve(shard: Produced) -> None:
 
 
 def test_a_scene_without_a_time_is_refused_and_taken_with_one(
-    scene: Scene, prepare: Callable[..., Run], tmp_path: Path
+    scene: Scene, prepare: Callable[..., Run], signer: KeyFile, tmp_path: Path
 ) -> None:
     timeless = replace(scene, start=None, end=None)
     with pytest.raises(InputError, match="does not say when it was taken"):
-        produce_scene(timeless, prepare(tmp_path / "none"))
+        produce_scene(timeless, prepare(tmp_path / "none"), signer)
     interval = (datetime(2017, 1, 1, tzinfo=UTC), datetime(2020, 12, 31, 23, 59, 59, 999999, tzinfo=UTC))
-    projection = create_of(produce_scene(timeless, prepare(tmp_path / "some", interval=interval))).projection
+    projection = create_of(
+        produce_scene(timeless, prepare(tmp_path / "some", interval=interval), signer)
+    ).projection
     assert projection.datetime is None
     assert (projection.start_datetime, projection.end_datetime) == (
         "2017-01-01T00:00:00Z", "2020-12-31T23:59:59.999999Z",
@@ -188,11 +198,11 @@ def test_two_spaces_do_not_enter_one_collection(prepare: Callable[..., Run], sha
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(
-    scene: Scene, prepare: Callable[..., Run], tmp_path: Path
+    scene: Scene, prepare: Callable[..., Run], signer: KeyFile, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="cannot be written"):
-        produce_scene(scene, prepare(tmp_path / "file"))
+        produce_scene(scene, prepare(tmp_path / "file"), signer)
 
 
 @pytest.mark.parametrize(("level", "encoder"), [("1C", "exact-s2-l1c"), ("2A", "exact-s2-l2a")])
@@ -201,8 +211,8 @@ def test_a_safe_product_with_jpeg2000_bands(
 ) -> None:
     """Bands of 10, 20 and 60 m, baseline 05.09 with its offset of 1000, every file in the statement."""
     (scene,) = find_scenes([make_safe(tmp_path, level)])
-    run = prepare_run([scene], signer, collection="safe", out=tmp_path / "out", chip_size=60)
-    create = create_of(produce_scene(scene, run))
+    run = prepare_run([scene], publisher="p", collection="safe", out=tmp_path / "out", chip_size=60)
+    create = create_of(produce_scene(scene, run, signer))
     assert (create.encoder.name, create.rows.count) == (encoder, 4)
     assert create.parameters["offset"] == 1000
     names = {file.name.rpartition("/")[2] for file in create.sources[0].files}

@@ -54,9 +54,9 @@ def honest(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> FloatEncoder:
 
 def produced(scenes: Path, out: Path, encoder: Any) -> Path:
     (scene,) = find_scenes([scenes])
-    run = prepare_run([scene], SIGNER, collection="c", out=out, chip_size=16)
+    run = prepare_run([scene], publisher="p", collection="c", out=out, chip_size=16)
     recipe = replace(run.recipe, encoder=encoder.name, space=space_of(encoder))
-    return produce_scene(scene, replace(run, encoder=encoder, recipe=recipe)).folder
+    return produce_scene(scene, replace(run, encoder=encoder, recipe=recipe), SIGNER).folder
 
 
 def judged(shard: Path, sources: Path | None, rows: int = 59, **policy: Any) -> tuple[Report, Step]:
@@ -133,10 +133,10 @@ def test_attack_59_pixels_that_are_not_the_sources(
     scenes: Path, tmp_path: Path, honest: FloatEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The producer read a window three pixels off, and signed the digests of what it read."""
-    from eocat.producer import produce
+    from eocat.producer import reader
     from eocat.verify.row import pixels_digest
 
-    monkeypatch.setattr(produce, "pixels_digest", lambda pixels: pixels_digest(np.roll(pixels, 3, axis=2)))
+    monkeypatch.setattr(reader, "pixels_digest", lambda pixels: pixels_digest(np.roll(pixels, 3, axis=2)))
     shard = produced(scenes, tmp_path, Liar(honest, LIES["patch-offset"]))
     report, step = judged(shard, scenes)
     assert report.outcome is Outcome.RECOMPUTE_MISMATCH

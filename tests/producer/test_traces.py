@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_evidence import produced
 
-from eocat.producer.produce import Produced
+from eocat.producer.output import Produced
 from eocat.producer.sequel import append_event
 from eocat.producer.signer import KeyFile, new_trace_key, read_trace_key
 from eocat.producer.synthetic import write_scene

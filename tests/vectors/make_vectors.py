@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "verify"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from make_log_vectors import log_vectors
 from make_shard import (
     CONFIG,
     NOW,
@@ -60,6 +62,7 @@ def vectors() -> Iterator[tuple[str, Vector]]:
             yield from makers()
         for maker in (envelopes, evidence, items, hits):
             yield from maker(made)
+        yield from log_vectors(made)
 
 
 def row_input(row: Row) -> Vector:

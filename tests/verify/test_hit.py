@@ -4,13 +4,14 @@ import base64
 import json
 import struct
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from make_log import MadeLog
 from make_shard import (
     NOW,
     PRODUCER,
@@ -23,9 +24,10 @@ from make_shard import (
     make_shard,
     policy,
 )
+from make_world import ITEM, JAN, World, fresh, make_world, trust
 
 from eocat.verify.errors import Malformed
-from eocat.verify.hit import MAX_HIT_BYTES, check_hit, format_hit, is_hit
+from eocat.verify.hit import MAX_HIT_BYTES, check_hit, format_hit, is_hit, with_log_proof
 from eocat.verify.merkle import build_tiles, node_hash, tree_of
 from eocat.verify.report import Outcome, Report
 
@@ -283,3 +285,51 @@ def test_any_value_anywhere_is_judged_and_never_an_error(made: Made, data: st.Da
     free = key in ("distance", "source", "links", "row_count", "vector") or place is feature.get("links")
     if report.outcome is VERIFIED:
         assert free or place[key] == before
+
+
+# --- with the item's log proof
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = make_world(tmp_path_factory.mktemp("logged") / "scene")
+    world.made.attestation.write_bytes(b"".join(line + b"\n" for line in world.envelopes))
+    return world
+
+
+def logged(world: World, **proof: Any) -> Report:
+    feature = make_hit(world.made, 2)
+    feature["properties"]["eocat:proof"] |= proof
+    return check_hit(json.dumps(feature).encode(), trust(), target="hit", now=NOW)
+
+
+def test_a_hit_with_its_log_proof_reaches_level_three(world: World) -> None:
+    report = logged(world, log_proof=fresh(world))
+    assert (report.outcome, report.level, report.required) == (VERIFIED, 3, 3), report.to_text()
+
+
+def test_a_hit_whose_log_proof_was_left_out_is_incomplete_where_the_policy_names_a_log(world: World) -> None:
+    """Else whoever hands a hit on could lower what is asked of it."""
+    report = logged(world)
+    assert (report.outcome, report.level) == (Outcome.INCOMPLETE, 2)
+    data = json.dumps(make_hit(world.made, 2)).encode()
+    assert check_hit(data, trust(), target="hit", now=NOW, require=2).outcome is VERIFIED
+
+
+def test_attack_45_a_hit_of_an_item_that_was_withdrawn_since(world: World) -> None:
+    later = copy(world)
+    later.envelopes = [*world.envelopes]
+    later.log = MadeLog(entries=[*world.log.entries], held={ITEM: [*world.log.held[ITEM]]})
+    later.then("WITHDRAW", PRODUCER, reason="a wrong scene")
+    later.log.publish(JAN)
+    document = fresh(later)
+    document["events"].pop()
+    assert logged(world, log_proof=document).outcome is Outcome.HISTORY_BROKEN
+    assert with_log_proof(make_hit(world.made, 2), fresh(later)) is None, (
+        "not of one moment: not put together"
+    )
+
+
+@pytest.mark.parametrize("proof", [None, {}, [], "x", {"type": "eocat-logproof/v1"}])
+def test_a_log_proof_of_another_shape_is_malformed(world: World, proof: Any) -> None:
+    assert logged(world, log_proof=proof).outcome is MALFORMED

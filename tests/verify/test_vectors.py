@@ -11,18 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eocat.verify.check import check_envelopes
+from eocat.verify import canonical
+from eocat.verify.bundle import evidence_of, parse_bundle
+from eocat.verify.check import check, check_envelopes
 from eocat.verify.closeness import CAPS, band_of
 from eocat.verify.errors import Malformed
 from eocat.verify.geometry import format_wkb
+from eocat.verify.history import Status
 from eocat.verify.hit import check_hit
 from eocat.verify.keys import parse_key
+from eocat.verify.logged import check_logged
 from eocat.verify.merkle import build_tiles, leaf_hash, root_from_path, tree_of
 from eocat.verify.policy import parse_policy
 from eocat.verify.projection import differences, project
-from eocat.verify.report import PRECEDENCE, Outcome
+from eocat.verify.report import PRECEDENCE, Outcome, Step
 from eocat.verify.row import Row, encode_row, pixels_digest
-from eocat.verify.statement import Projection, space_digest, validated
+from eocat.verify.statement import Projection, format_time, space_digest, validated
 
 FOLDER = Path(__file__).resolve().parents[1] / "vectors"
 FILES = sorted([*FOLDER.glob("good/*.json"), *FOLDER.glob("bad/*.json")])
@@ -110,9 +114,34 @@ def judge_closeness(vector: Vector) -> Outcome:
     return Outcome.VERIFIED if passes else Outcome.RECOMPUTE_MISMATCH
 
 
+def judge_logproof(vector: Vector) -> Outcome:
+    """Steps 1, 2 and 6, and by when each event had been seen."""
+    policy, now = parse_policy(json.dumps(vector["policy"]).encode()), datetime.fromisoformat(vector["now"])
+    envelopes = tuple(text.encode() for text in vector["envelopes"])
+    proof = canonical.encode(vector["logProof"])
+    trust = check_envelopes(envelopes, policy, now, proof)
+    if "witnessed" in vector:
+        seen = check_logged(proof, envelopes, Status.ACTIVE, policy.log, now).seen
+        assert [format_time(time) for time in seen] == vector["witnessed"]
+    return worst_of([trust.signature, trust.history, trust.log])
+
+
+def judge_bundle(vector: Vector) -> Outcome:
+    """All that can be said without the data files: steps 1, 2, 3 and 6."""
+    policy, now = parse_policy(json.dumps(vector["policy"]).encode()), datetime.fromisoformat(vector["now"])
+    evidence = evidence_of(parse_bundle(vector["bundle"].encode()), "bundle", None)
+    return worst_of(list(check(evidence, policy, now=now).steps))
+
+
+def worst_of(steps: list[Step]) -> Outcome:
+    failed = {step.outcome for step in steps}
+    return next((outcome for outcome in PRECEDENCE if outcome in failed), Outcome.VERIFIED)
+
+
 JUDGES: dict[str, Callable[[Vector], Outcome]] = {
     "row": judge_row, "pixels": judge_pixels, "tree": judge_tree, "proof": judge_proof, "key": judge_key,
     "space": judge_space, "envelope": judge_envelope, "item": judge_item, "hit": judge_hit,
+    "logproof": judge_logproof, "bundle": judge_bundle,
     "closeness": judge_closeness,
 }  # fmt: skip
 

@@ -34,9 +34,15 @@ def world(embedded: Database, shared_data: Path, tmp_path_factory: pytest.TempPa
     torch.set_num_threads(os.cpu_count() or 1)
     scenes = find_scenes([shared_data / place for place in PLACES])
     run = prepare_run(
-        scenes, signer, collection=COLLECTION, out=folder, chip_size=112, stride=56, interval=INTERVAL
+        scenes,
+        publisher="walker",
+        collection=COLLECTION,
+        out=folder,
+        chip_size=112,
+        stride=56,
+        interval=INTERVAL,
     )
-    shards = [produce_scene(scene, run) for scene in scenes]
+    shards = [produce_scene(scene, run, signer) for scene in scenes]
     write_collection(run)
     with new_database(embedded) as database:
         for admission in register(database, [run.folder], policy):

@@ -25,8 +25,8 @@ from eocat.catalog.keyring import Keyring, ensure_keyring
 from eocat.catalog.renewal import renew
 from eocat.producer.encoders import Encoder
 from eocat.producer.encoders import bank as banks
-from eocat.producer.output import write_collection
-from eocat.producer.produce import Produced, produce_scene
+from eocat.producer.output import Produced, write_collection
+from eocat.producer.produce import produce_scene
 from eocat.producer.run import prepare_run
 from eocat.producer.sequel import append_event
 from eocat.producer.signer import KeyFile, new_key
@@ -97,8 +97,8 @@ def logged(embedded: Database, tmp_path_factory: pytest.TempPathFactory) -> Iter
         write_scene(folder / "scenes" / f"{name}.tif", seed=number, size=128)
     signer = KeyFile.generate("p")
     scenes = find_scenes([folder / "scenes"])
-    run = prepare_run(scenes, signer, collection="coasts", out=folder, chip_size=64)
-    shards = [produce_scene(scene, run) for scene in scenes]
+    run = prepare_run(scenes, publisher="tester", collection="coasts", out=folder, chip_size=64)
+    shards = [produce_scene(scene, run, signer) for scene in scenes]
     write_collection(run)
     with new_database(embedded) as database:
         home = database.required_home()
@@ -161,9 +161,9 @@ def test_attack_59_a_poisoned_vector_under_a_valid_signature_is_found(logged: Lo
 
     sources = with_weights(logged, tmp_path / "sources")
     (scene,) = find_scenes([sources / "first.tif"])
-    honest = prepare_run([scene], logged.signer, collection="coasts", out=tmp_path, chip_size=64)
+    honest = prepare_run([scene], publisher="p", collection="coasts", out=tmp_path, chip_size=64)
     run = replace(honest, encoder=Poisoner(honest.encoder))
-    shard = produce_scene(scene, run)
+    shard = produce_scene(scene, run, logged.signer)
     policy = parse_policy(draft_policy({"p": logged.signer.public}, ["*"], datetime.now(UTC), 1))
     evidence, now = read_folder(shard.folder), datetime.now(UTC)
     assert check(evidence, policy, now=now, sources=sources).outcome is Outcome.VERIFIED

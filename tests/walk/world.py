@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eocat.catalog.client import Catalogue
 from eocat.catalog.database import Database
-from eocat.producer.produce import Produced
+from eocat.producer.output import Produced
 from eocat.verify.policy import Policy
 
 

@@ -60,6 +60,10 @@ class Catalogue:
             raise UsageError(f"{item!r} is not COLLECTION/ITEM")
         return self._ask("GET", f"collections/{collection}/items/{name}/history")
 
+    def log_proof(self, collection: str, item: str) -> dict[str, Any]:
+        """The item's place in the catalogue's log (docs/format.md, section 10): nothing is checked here."""
+        return self._ask("GET", f"collections/{collection}/items/{item}/log-proof")
+
     def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         address = f"{self.url.rstrip('/')}/{path}"
         with requests.Session() as session:

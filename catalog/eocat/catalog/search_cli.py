@@ -3,15 +3,18 @@
 # Heavy imports (numpy, pystac-client) stand inside the commands, so that `--help` is quick.
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eocat.verify.cli import DEFAULT_API
-from eocat.verify.errors import InputError, UsageError
+from eocat.verify.errors import ConfigError, InputError, UsageError
 from eocat.verify.terminal import answer_json, note
 
 from .table import table
+
+if TYPE_CHECKING:
+    from .client import Catalogue
 
 app = typer.Typer()
 
@@ -89,8 +92,6 @@ def similar(
     as_json: Json = False,
 ) -> None:
     """Find the rows nearest to a row, a point or a vector."""
-    from eocat.verify.hit import format_hit
-
     from .client import Catalogue
 
     request: dict[str, Any] = {"like": _read_like(like), "limit": limit}
@@ -109,7 +110,7 @@ def similar(
     if save is not None:
         if len(features) < rank:
             raise InputError(f"there are {len(features)} hits, so none of rank {rank} to save")
-        save.write_bytes(format_hit(features[rank - 1]))
+        _save(save, features[rank - 1], Catalogue(api))
         note(f"saved hit {rank} to {save}: check it with 'eocat verify {save}'")
     if as_json:
         answer_json(found)
@@ -158,6 +159,23 @@ def history(
         return
     columns = ("seq", "event", "claimedAt", "actor", "payloadSha256")
     table(columns, [tuple(str(event[column]) for column in columns) for event in events])
+
+
+def _save(path: Path, hit: dict[str, Any], catalogue: "Catalogue") -> None:
+    """Write the hit with its item's log proof, if the catalogue has that and it is of the same moment."""
+    from eocat.verify.hit import format_hit, with_log_proof
+
+    place = hit["properties"]
+    try:
+        logged = with_log_proof(hit, catalogue.log_proof(place["collection"], place["item"]))
+    except UsageError:  # 404: a catalogue without a log
+        logged = None
+    if logged is None:
+        note("the hit is saved without a log proof: the catalogue's log does not hold all its events yet")
+    try:
+        path.write_bytes(format_hit(logged or hit))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _read_like(text: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from eocat.verify.terminal import answer, needs, progress_bar
 
 if TYPE_CHECKING:
     from eocat.catalog.database import Database
-    from eocat.producer.produce import Produced
+    from eocat.producer.output import Produced
     from eocat.verify.policy import Policy
     from eocat.verify.report import Outcome, Report
 
@@ -143,16 +143,17 @@ def _produce(scenes: list[Any], folder: Path, interval: str | None, say: list[st
 
     import torch
 
-    from eocat.producer.cli import open_key, produce_one
+    from eocat.producer.cli import open_key
     from eocat.producer.encoders import bank_name
     from eocat.producer.interval import parse_interval
     from eocat.producer.output import write_collection
+    from eocat.producer.produce_cli import Summary, produce_all
     from eocat.producer.run import prepare_run
 
     torch.set_num_threads(os.cpu_count() or 1)
+    signer = open_key(KEY)
     run = prepare_run(
         scenes,
-        open_key(KEY),
         collection=f"demo-{bank_name('exact', scenes[0].bands)}",
         out=folder / "shards",
         chip_size=CHIP_SIZE,
@@ -161,7 +162,11 @@ def _produce(scenes: list[Any], folder: Path, interval: str | None, say: list[st
         publisher="eocat demo",
         threads=os.cpu_count() or 1,
     )
-    shards = [produce_one(scene, run) for scene in scenes]
+    summary = Summary()
+    produce_all(scenes, run, signer, summary)
+    if summary.refused:
+        raise summary.refused[-1][1]
+    shards = summary.shards
     write_collection(run)
     rows, fresh = sum(shard.rows for shard in shards), sum(shard.fresh for shard in shards)
     say.append(f"{rows} chips → {run.encoder.name}, {run.encoder.dimension} × {run.encoder.dtype}")

@@ -111,6 +111,7 @@ def item_document(
     source_uri: str,
     assets: dict[str, Digests],
     licence: str,
+    energy: dict[str, Any],
     created: datetime,
 ) -> dict[str, Any]:
     """The Item of one shard, with relative hrefs. start, end: times (equal: an instant)."""
@@ -131,6 +132,7 @@ def item_document(
         "processing:lineage": f"{scene.product} → chips of {recipe.chip_size} pixels → {encoder.name}",
         "processing:software": {"eocat": code.version},
         "emb:runtime_parameters": recipe.parameters(),
+        "emb:energy": energy,
         "emb:quantization": {"method": "cast", "original_dtype": "float64", "quantized_dtype": rows.dtype},
         "table:row_count": rows.count,
         "table:primary_geometry": "geometry",

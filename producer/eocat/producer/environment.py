@@ -28,14 +28,13 @@ def code() -> Code:
     return Code(name="eocat", version=version("eocat"), commit=_commit(Path(__file__).resolve()), lock=lock)
 
 
-def environment(*, device: str, batch: int, threads: int) -> dict[str, Any]:
-    """Python, libraries and processor of a run. device: `cpu` or `cuda`."""
+def environment(*, batch: int, threads: int) -> dict[str, Any]:
+    """Python, libraries and machine of a run."""
     packages = installed()
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
-        "device": device,
         "batch": batch,
         "threads": threads,
         "packages": {name: packages[name] for name in _NAMED if name in packages},

@@ -1,6 +1,8 @@
 """Making rows again for a verifier: the entry point `eocat.recompute` (eocat.verify.recompute)."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,9 +14,11 @@ from eocat.verify.recompute import Again, NotRecomputable, Window
 from eocat.verify.row import pixels_digest
 from eocat.verify.statement import Create, Source
 
+from .decoders import Decoders
 from .encoders import Encoder, load_encoder
 from .run import space_of
 from .sources import Scene, Told, find_scenes
+from .windows import Windows
 
 BATCH = 16
 
@@ -27,18 +31,22 @@ def recompute(create: Create, windows: Sequence[Window], folder: Path) -> list[A
     """
     scene = _find_scene(create.sources[0], folder, _told(create))
     encoder = _find_encoder(create, scene)
-    pixels = scene.decode(encoder.bands)
     for window in windows:
         if not (0 <= window.x <= scene.width - window.size and 0 <= window.y <= scene.height - window.size):
             text = f"window {window.x},{window.y} of {window.size} pixels is not inside {scene.id}"
             raise NotRecomputable("no-source", text)
-    made: list[Again] = []
-    for first in range(0, len(windows), BATCH):
-        chips = [pixels.window(w.x, w.y, w.size, w.size) for w in windows[first : first + BATCH]]
-        vectors = encoder.encode(np.stack(chips), offset=scene.offset)
-        little_endian = vectors.astype(np.dtype(create.rows.dtype).newbyteorder("<"), copy=False)
-        made += [Again(pixels_digest(c), v.tobytes()) for c, v in zip(chips, little_endian, strict=True)]
-    return made
+    made: dict[int, Again] = {}
+    threads = os.cpu_count() or 1
+    with Decoders(threads) as decoders, ThreadPoolExecutor(threads) as cutters:
+        for size in {window.size for window in windows}:
+            alike = [number for number, window in enumerate(windows) if window.size == size]
+            squares = Windows(scene, encoder.bands, [windows[number] for number in alike], decoders)
+            for places, pixels in squares.batches(BATCH, cutters):
+                vectors = encoder.encode(pixels, offset=scene.offset)
+                little_endian = vectors.astype(np.dtype(create.rows.dtype).newbyteorder("<"), copy=False)
+                for place, chip, vector in zip(places, pixels, little_endian, strict=True):
+                    made[alike[place]] = Again(pixels_digest(chip), vector.tobytes())
+    return [made[number] for number in range(len(windows))]
 
 
 def _told(create: Create) -> Told:

@@ -15,20 +15,21 @@ from eocat.verify.statement import WeightsFile, space_digest
 from .encoders import Encoder, load_encoder
 from .evidence import BESIDE, EvidenceRules
 from .recipe import Recipe
-from .signer import Signer
 from .sources import Scene
 from .sources.told import Told
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What all scenes of a run share. batch: chips encoded at once; threads: of torch and of the decoder."""
+    """What all scenes of a run share, the signing key excepted: workers on other machines need all of it.
+
+    out: absolute. batch: chips encoded at once; threads: of torch, and processes that decode.
+    """
 
     encoder: Encoder
     recipe: Recipe
     collection: str
     out: Path
-    signer: Signer
     licence: str
     publisher: str
     source_prefix: str | None
@@ -63,10 +64,10 @@ def space_of(encoder: Encoder) -> str:
 
 def prepare_run(
     scenes: Sequence[Scene],
-    signer: Signer,
     *,
     collection: str,
     out: Path,
+    publisher: str,
     encoder: str = "exact",
     layout: str = "tile",
     chip_size: int = 224,
@@ -77,7 +78,6 @@ def prepare_run(
     told: Told | None = None,
     interval: tuple[datetime, datetime] | None = None,
     licence: str = "other",
-    publisher: str | None = None,
     source_prefix: str | None = None,
     device: str = "auto",
     batch: int = 16,
@@ -111,10 +111,9 @@ def prepare_run(
         encoder=ready,
         recipe=recipe,
         collection=collection,
-        out=out,
-        signer=signer,
+        out=out.absolute(),
         licence=licence,
-        publisher=publisher or signer.name,
+        publisher=publisher,
         source_prefix=source_prefix,
         interval=interval,
         device=device,

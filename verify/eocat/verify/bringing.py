@@ -45,9 +45,9 @@ def bring(url: str, folder: Path, question: Question, progress: Progress = lambd
         return question.of(evidence)
     _check_same(folder, evidence.envelopes)
     history = check_envelopes(evidence.envelopes, question.policy, question.now).replayed
-    item = _item(
-        folder, evidence.item, history.projection if history else first.statement.predicate.projection
-    )
+    if history is None:
+        raise RuntimeError("an authentic item has no history")
+    item = _item(folder, evidence.item, history.projection)
     names = {key: href.removeprefix("./") for key, href in asset_hrefs(item).items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_INTEGER = (1 << 53) - 1
 
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 # A string that never ends is one token too: with possessive quantifiers the scan stays linear.
 _STRING_OR_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]', re.DOTALL)
 
@@ -102,9 +103,9 @@ def _check_depth(data: bytes, what: str) -> None:
 
 def _check_text(value: Any, what: str) -> None:
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        if _NO_TEXT.search(value):
             raise Malformed(f"{what} holds a string with NUL or a lone surrogate")
-        if not unicodedata.is_normalized("NFC", value):
+        if not value.isascii() and not unicodedata.is_normalized("NFC", value):
             raise Malformed(f"{what} holds a string that is not in Unicode NFC: {value[:40]!r}")
     elif isinstance(value, dict):
         for key, member in value.items():

@@ -40,7 +40,6 @@ from .report import Outcome, Report, Step
 from .shard import Shard
 from .statement import Create, Statement, parse_time
 
-HIT_LEVEL = 2  # a hit carries no log proof
 EMBEDDINGS, ROW_HASHES = "embeddings", "row-hashes"
 
 
@@ -60,7 +59,7 @@ def check(
     encoding of the signed rows, not only the signed file. sources: a folder with source scenes and weights.
     recompute: how many rows to make again.
     """
-    required = require or (3 if policy.log else 2)
+    required = require or policy.required_level
 
     def report(level: int, *steps: Step, statement: Statement | None = None) -> Report:
         return Report(evidence.target, now, required, level, steps, statement)
@@ -82,7 +81,7 @@ def check(
     lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now, evidence.traces)
     again = _check_recompute(evidence, rows, trust, policy, sources, recompute)
     stages = [item, rows, *files.values()], [trust.signature, trust.history], [trust.log], [lineage], [again]
-    level = _level(*stages)
+    level = level_of(*stages)
     steps = [
         _summed_bytes(files), rows, item, trust.signature, trust.history, trust.log, lineage, again,
     ]  # fmt: skip
@@ -326,7 +325,7 @@ def _check_recompute(
     return check_recompute(trust.create, shard, sources, wanted, trust.checkpoint, policy.caps)
 
 
-def _level(*stages: list[Step]) -> int:
+def level_of(*stages: list[Step]) -> int:
     """How many stages in a row passed whole."""
     level = 0
     for steps in stages:

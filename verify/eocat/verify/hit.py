@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from . import canonical
-from .check import HIT_LEVEL, check_envelopes
+from .check import check_envelopes, level_of
 from .errors import Malformed
 from .geometry import format_wkb
 from .history import BrokenHistory
@@ -38,11 +38,15 @@ class Leaf(Strict):
 
 
 class Proof(Strict):
-    """`eocat:proof` of a Feature: leaf, inclusion path from the sibling up, and the item's envelopes."""
+    """`eocat:proof` of a Feature: leaf, inclusion path from the sibling up, envelopes, log proof.
+
+    log_proof may be absent; it is never empty, nor null.
+    """
 
     leaf: Leaf
     path: Annotated[list[Hex32], Field(max_length=64)]
     envelopes: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1024)]
+    log_proof: Annotated[dict[str, Any], Field(default_factory=dict, min_length=1)]
 
 
 class Place(Strict):
@@ -69,24 +73,39 @@ def check_hit(
     data: bytes, policy: Policy, *, target: str, now: datetime, require: int | None = None
 ) -> Report:
     """The report on a saved hit: one row against its signed root, no file and no network."""
-    require = require or HIT_LEVEL
+    require = require or policy.required_level
     try:
         feature = canonical.parse(data, what="hit", limit_bytes=MAX_HIT_BYTES)
         place, proof = _parse_hit(feature)
         trust = check_envelopes(
-            tuple(canonical.encode(envelope) for envelope in proof.envelopes), policy, now
+            tuple(canonical.encode(envelope) for envelope in proof.envelopes),
+            policy,
+            now,
+            canonical.encode(proof.log_proof) if proof.log_proof else None,
         )
         row = _check_row(feature["geometry"], place, proof, trust.create)
     except BrokenHistory as error:
         return Report(target, now, require, 0, (Step("history", str(error), Outcome.HISTORY_BROKEN),))
     except Malformed as error:
         return Report(target, now, require, 0, (Step("hit", str(error), Outcome.MALFORMED),))
-    trusted = trust.signature.outcome is None and trust.history.outcome is None
-    level = 0 if row.outcome else 1 + trusted
+    level = level_of([row], [trust.signature, trust.history], [trust.log])
     not_signed = Step("bytes", "a hit holds one row, the shard's files were not asked for", checked=False)
     receipts = [trust.receipts] if trust.receipts else []
     steps = (row, not_signed, trust.signature, trust.history, trust.log, *receipts)
     return Report(target, now, require, level, steps, trust.statement)
+
+
+def with_log_proof(feature: dict[str, Any], log_proof: dict[str, Any]) -> dict[str, Any] | None:
+    """The Feature with its item's log proof; None where the two are not of one moment.
+
+    An event may be committed and not yet in the log, or have been logged since the Feature was made.
+    """
+    _, proof = _parse_hit(feature)
+    events = log_proof.get("events")
+    if not isinstance(events, list) or len(events) != len(proof.envelopes):
+        return None
+    shown: dict[str, Any] = {**feature["properties"]["eocat:proof"], "log_proof": log_proof}
+    return {**feature, "properties": {**feature["properties"], "eocat:proof": shown}}
 
 
 def format_hit(feature: dict[str, Any]) -> bytes:

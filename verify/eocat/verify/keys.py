@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 import cryptography
@@ -104,6 +105,7 @@ def no_ml_dsa() -> MissingExtra:
     )
 
 
+@lru_cache(maxsize=1024)  # a policy's few keys are looked at for every event
 def _check_ed25519(raw: bytes) -> None:
     point = _decode_point(raw)
     if point is None:

@@ -118,6 +118,11 @@ class Policy(Strict):
         """Precision → how far a row made again may be, at most, in parts per billion (closeness.py)."""
         return CAPS | dict(self.tolerances.items())
 
+    @property
+    def required_level(self) -> int:
+        """What must be reached where the user asks for no other level (docs/format.md, section 7)."""
+        return 3 if self.log else 2
+
     def threshold(self, role: Role) -> int:
         return self.thresholds.get(role, 1)
 

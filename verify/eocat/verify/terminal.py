@@ -77,16 +77,26 @@ def needs(extra: str) -> Iterator[None]:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr with count and remaining time, in a terminal only; call it with (what, done, total)."""
+    """A bar on stderr with rate and remaining time, in a terminal only; call it with (what, done, total)."""
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("")
-        yield lambda what, done, total: progress.update(
-            task, description=printable(what), completed=done, total=total or None
-        )
+        task = progress.add_task("", rate="")
+
+        def advance(what: str, done: int, total: int) -> None:
+            speed = progress.tasks[0].speed
+            rate = f"{speed:.1f}/s" if speed else ""
+            progress.update(task, description=printable(what), completed=done, total=total or None, rate=rate)
+
+        yield advance

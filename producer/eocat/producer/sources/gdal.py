@@ -2,8 +2,8 @@
 
 Only the drivers named here may open a file, whatever its suffix says: a VRT or a web service description
 would reach beyond the file whose digest is signed. Decoding is one pass of block-aligned strips with one
-GDAL thread per handle (JPEG 2000 gains nothing from more) and a small block cache; the caller runs handles
-side by side, since GDAL works outside Python's lock.
+GDAL thread per handle (JPEG 2000 gains nothing from more) and a small block cache: all bands of a strip are
+asked for at once, so that a pixel-interleaved block is decoded once. The caller runs handles side by side.
 """
 
 import math
@@ -34,7 +34,7 @@ NETCDF: Final = "netCDF"
 DTYPES: Final = ("uint8", "uint16", "int16", "float32", "float64")
 MAX_SIDE: Final = 100_000  # pixels; a header may claim any size, and arrays are made from the claim
 
-_OPTIONS: Final = {"GDAL_NUM_THREADS": "1", "GDAL_CACHEMAX": 256 << 20}  # the cache: bytes, for all handles
+_OPTIONS: Final = {"GDAL_NUM_THREADS": "1", "GDAL_CACHEMAX": 32 << 20}  # the cache: bytes, for all handles
 _STRIP_ROWS: Final = 256
 _GRID_TOLERANCE: Final = 1e-6  # of a pixel: text in a side-car loses the last digits of a double
 

@@ -1,9 +1,9 @@
 """The contract of the sources: a `Scene` names files and bands, and decodes pixels. DESIGN.md, section 3.
 
-A reader makes a Scene from metadata alone; nothing is decoded until `read` or `decode` is called, so that
-the files can be hashed first. All numbers of pixels refer to the scene's reference grid, which is the grid
-of its finest band. Coarser bands are replicated pixel by pixel onto it, which is nearest-neighbour
-resampling in exact integers, and only where the grids nest.
+A reader makes a Scene from metadata alone; nothing is decoded until `read` is called or windows are cut
+(windows.py), so that the files can be hashed first. All numbers of pixels refer to the scene's reference
+grid, which is the grid of its finest band. Coarser bands are replicated pixel by pixel onto it, which is
+nearest-neighbour resampling in exact integers, and only where the grids nest.
 """
 
 import os
@@ -76,31 +76,6 @@ class Clouds:
 
 
 @dataclass(frozen=True, slots=True)
-class Pixels:
-    """Decoded bands, each on its own grid: a whole Sentinel-2 tile takes 1.3 GiB so, 3 GiB if replicated.
-
-    planes: (H / step, W / step) each; steps: pixels of the reference grid per pixel of the plane.
-    """
-
-    planes: tuple[NDArray[np.integer], ...]
-    steps: tuple[int, ...]
-    height: int
-    width: int
-
-    def window(self, x: int, y: int, width: int, height: int) -> NDArray[np.integer]:
-        """(C, height, width) DN of the window whose upper-left pixel of the reference grid is (x, y)."""
-        if not (0 <= x < x + width <= self.width and 0 <= y < y + height <= self.height):
-            raise ValueError(f"window {x},{y} {width} × {height} is not inside {self.width} × {self.height}")
-        out = np.empty((len(self.planes), height, width), self.planes[0].dtype)
-        for target, plane, step in zip(out, self.planes, self.steps, strict=True):
-            rows = np.arange(y, y + height) // step
-            columns = np.arange(x, x + width) // step
-            part = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            target[:] = part[rows - rows[0]][:, columns - columns[0]] if step > 1 else part
-        return out
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
     """One acquisition over one place, not yet decoded. Made by the readers through `make_scene`."""
 
@@ -129,12 +104,13 @@ class Scene:
     def read(self, bands: Sequence[str], *, workers: int | None = None) -> NDArray[np.integer]:
         """(C, H, W) raw DN of the bands in the order asked for, all on the reference grid.
 
-        Every band is decoded once. workers: files decoded side by side, by default one per CPU.
+        The whole scene in memory, every band decoded once: for large ones there is windows.py.
+        workers: files decoded side by side, by default one per CPU.
         Raises InputError for a band that the scene lacks and for a damaged file.
         """
-        sources = self._sources(bands)
+        sources = self.sources(bands)
         out = np.empty((len(sources), self.height, self.width), self.dtype)
-        steps = [self._step(source) for source in sources]
+        steps = [self.step(source) for source in sources]
         planes = [
             out[i] if step == 1 else np.empty((source.grid.height, source.grid.width), self.dtype)
             for i, (source, step) in enumerate(zip(sources, steps, strict=True))
@@ -145,14 +121,6 @@ class Scene:
                 height, width = plane.shape
                 target.reshape(height, step, width, step)[:] = plane[:, None, :, None]
         return out
-
-    def decode(self, bands: Sequence[str], *, workers: int | None = None) -> Pixels:
-        """The bands as `read` gives them, held on their own grids and replicated per window: less memory."""
-        sources = self._sources(bands)
-        planes = [np.empty((source.grid.height, source.grid.width), self.dtype) for source in sources]
-        self._fill(sources, planes, workers)
-        steps = tuple(self._step(source) for source in sources)
-        return Pixels(tuple(planes), steps, self.height, self.width)
 
     def clouds(self) -> Clouds:
         """The scene's cloud mask, decoded. Raises InputError if it has none."""
@@ -165,9 +133,10 @@ class Scene:
         planes = [np.empty((source.grid.height, source.grid.width), source.dtype) for source in sources]
         self._fill(sources, planes, 1)
         cloudy = np.logical_or.reduce([np.isin(plane, self.cloud_mask.cloudy) for plane in planes])
-        return Clouds(cloudy, self._step(sources[0]))
+        return Clouds(cloudy, self.step(sources[0]))
 
-    def _sources(self, bands: Sequence[str]) -> list[BandFile]:
+    def sources(self, bands: Sequence[str]) -> list[BandFile]:
+        """Where the bands are, in the order asked for; InputError for a band that the scene lacks."""
         table = {source.band: source for source in self.band_files}
         if missing := [band for band in bands if band not in table]:
             raise InputError(
@@ -178,7 +147,8 @@ class Scene:
             raise ValueError(f"bands to read must be named once each, got {list(bands)}")
         return [table[band] for band in bands]
 
-    def _step(self, source: BandFile) -> int:
+    def step(self, source: BandFile) -> int:
+        """Pixels of the reference grid that a pixel of the band spans on each axis."""
         step = source.grid.steps(self.grid)
         if step is None:  # make_scene has checked every band: only a hand-made Scene comes here
             raise ValueError(f"band {source.band} is not on the grid of scene {self.id}")
@@ -194,11 +164,15 @@ class Scene:
             jobs = {path: pool.submit(decode, path, bands) for path, bands in targets.items()}
         for path, job in jobs.items():
             if isinstance(error := job.exception(), RasterioError):
-                raise InputError(
-                    f"{names[path]} of scene {self.id} cannot be decoded: it is damaged or cut off",
-                    hint="fetch the file again and compare its size and checksum with the publisher's",
-                ) from error
+                raise self.damaged(names[path]) from error
             job.result()
+
+    def damaged(self, name: str) -> InputError:
+        """What to say when the file of that name could be opened and not be decoded."""
+        return InputError(
+            f"{name} of scene {self.id} cannot be decoded: it is damaged or cut off",
+            hint="fetch the file again and compare its size and checksum with the publisher's",
+        )
 
 
 def make_scene(

@@ -33,7 +33,7 @@ from eocat.producer.signer import KeyFile, new_key
 from eocat.producer.sources import find_scenes
 from eocat.producer.synthetic import write_scene
 from eocat.verify import canonical
-from eocat.verify.check import check
+from eocat.verify.check import check, check_envelopes
 from eocat.verify.draw import draw_rows, seed_of
 from eocat.verify.errors import UsageError
 from eocat.verify.evidence import Evidence, read_folder
@@ -175,6 +175,17 @@ def test_attack_59_a_poisoned_vector_under_a_valid_signature_is_found(logged: Lo
 def test_attack_60_sources_that_are_not_served_leave_it_inconclusive(logged: Logged, tmp_path: Path) -> None:
     assert logged.judge("first", recompute=5).outcome is Outcome.RECOMPUTE_INCONCLUSIVE
     assert logged.judge("first", sources=tmp_path, recompute=5).outcome is Outcome.RECOMPUTE_INCONCLUSIVE
+
+
+def test_the_seed_is_of_the_newest_cosigned_checkpoint(logged: Logged) -> None:
+    """Nobody chooses the rows: not the producer, and not who verifies either."""
+    evidence = logged.gather("first")
+    assert evidence.envelopes is not None
+    assert evidence.log_proof is not None
+    trust = check_envelopes(evidence.envelopes, logged.policy, datetime.now(UTC), evidence.log_proof)
+    assert trust.checkpoint == parse_item_proof(evidence.log_proof).checkpoints[-1].note
+    unlogged = check_envelopes(evidence.envelopes, logged.policy, datetime.now(UTC))
+    assert unlogged.checkpoint is None
 
 
 def test_rows_are_drawn_by_the_seed_without_repeats() -> None:

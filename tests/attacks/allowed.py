@@ -10,6 +10,7 @@ Written without the verifier, from docs/format.md: a second opinion, not the sam
     log-proof.json     JSON spelling; in a checkpoint the order and doubling of signature lines, if the log's
                        own and (in the newest) a quorum of the witnesses' are there, byte for byte
     trust folder       the signatures of a root or policy beyond the threshold
+    bundle             lines of unknown kinds; roots, policy and source evidence in it
     hit                every member but id, geometry, place, times and the proof; row_count and vector may be
                        absent
 """
@@ -22,6 +23,7 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow.parquet as pq
+import rfc8785
 from signed_world import State, World
 
 QUORUM = 2  # of three witnesses: make_log.log_trust
@@ -130,12 +132,29 @@ def note_is_allowed(found: str, signed: str, quorum: int) -> bool:
     return text == right_text and log_line in kept and len(kept & set(witness_lines)) >= quorum
 
 
-def hit_is_allowed(data: bytes, world: World) -> bool:
+def bundle_is_allowed(data: bytes, world: World) -> bool:
+    """Whether a bundle that verified beside the right files holds one of the world's states."""
+    header, *lines = data.splitlines()
+    held: dict[str, list[bytes]] = {}
+    for line in lines:
+        [(kind, document)] = json.loads(line).items()
+        held.setdefault(kind, []).append(rfc8785.dumps(document))
+    documents = {
+        "item.json": held["item"][0],
+        "attestation.jsonl": b"".join(line + b"\n" for line in held["envelope"]),
+        "log-proof.json": held["logProof"][0],
+    }
+    return header == b'{"bundle":"eocat-bundle/v1"}' and any(
+        _is_state(state.files | documents, state, logged=True, rows_only=False) for state in world.honest
+    )
+
+
+def hit_is_allowed(data: bytes, world: World, *, logged: bool) -> bool:
     """Whether a hit that verified shows, in all that is signed, one of the world's."""
-    return any(_hit_view(json.loads(data), json.loads(hit)) for hit in world.hits)
+    return any(_hit_view(json.loads(data), json.loads(hit), logged) for hit in world.hits)
 
 
-def _hit_view(found: Any, signed: Any) -> bool:
+def _hit_view(found: Any, signed: Any, logged: bool) -> bool:
     right, shown = signed["properties"], found["properties"]
     for name in ("collection", "item", "row", "datetime", "start_datetime", "end_datetime"):
         if shown.get(name) != right.get(name) or isinstance(shown.get(name), bool):
@@ -149,9 +168,16 @@ def _hit_view(found: Any, signed: Any) -> bool:
     return (
         (found["id"], found["geometry"]) == (signed["id"], signed["geometry"])
         and (proof["leaf"], proof["path"]) == (signed_proof["leaf"], signed_proof["path"])
-        and proof.keys() == signed_proof.keys()
+        and proof.keys() <= signed_proof.keys()
         and events == [envelope["payload"] for envelope in signed_proof["envelopes"]][: len(events)]
+        and (not logged or _is_whole(proof, signed_proof))
     )
+
+
+def _is_whole(proof: Any, signed: Any) -> bool:
+    """Whether a hit has all envelopes as they were logged, and their log proof."""
+    found, right = (json.dumps(each["log_proof"]).encode() for each in (proof, signed))
+    return bool(proof["envelopes"] == signed["envelopes"]) and log_proof_is_allowed(found, right)
 
 
 def _count_of(properties: Any) -> int:

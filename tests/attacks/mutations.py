@@ -346,6 +346,50 @@ def mutate_log_proof(random: Random, data: bytes, other: bytes) -> bytes:
     return write(random, document)
 
 
+# --- hits and bundles, which hold all of these
+
+
+def mutate_hit(random: Random, data: bytes, other: bytes) -> bytes:
+    """The Feature's own members, one of its envelopes, or its log proof."""
+    way = random.choice((mutate_json, mutate_json, mutate_envelope, mutate_log_proof))
+    try:
+        hit, donor = (json.loads(each)["properties"]["eocat:proof"] for each in (data, other))
+        whole = json.loads(data)
+        if way is mutate_json:
+            return way(random, data, other)
+        if way is mutate_envelope:
+            at = random.randrange(len(hit["envelopes"]))
+            spare = random.choice(donor["envelopes"])
+            hit["envelopes"][at] = _inside(random, way, hit["envelopes"][at], spare)
+        else:
+            hit["log_proof"] = _inside(random, way, hit["log_proof"], donor["log_proof"])
+        whole["properties"]["eocat:proof"] = hit
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return mutate_bytes(random, data, other)
+    return json.dumps(whole).encode("utf-8", "surrogatepass")
+
+
+def mutate_bundle(random: Random, data: bytes, other: bytes) -> bytes:
+    """Its lines, or the document in one of them."""
+    lines, donors = data.splitlines(), other.splitlines()
+    if random.random() < 0.25 or not lines:
+        return mutate_lines(random, data, other)
+    at = random.randrange(len(lines))
+    try:
+        [(kind, document)] = json.loads(lines[at]).items()
+        donor = next(json.loads(line)[kind] for line in donors if line.startswith(b'{"%b":' % kind.encode()))
+        ways = {"envelope": mutate_envelope, "logProof": mutate_log_proof}
+        lines[at] = write(random, {kind: _inside(random, ways.get(kind, mutate_json), document, donor)})
+    except (ValueError, KeyError, TypeError, StopIteration, RecursionError, AttributeError):
+        return mutate_bytes(random, data, other)
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _inside(random: Random, way: Mutator, value: Any, donor: Any) -> Any:
+    """A document in a document; ValueError where the mutation made no JSON of it."""
+    return json.loads(way(random, rfc8785.dumps(value), rfc8785.dumps(donor)))
+
+
 # --- Parquet
 
 
@@ -403,7 +447,8 @@ MUTATORS: dict[str, tuple[Mutator, ...]] = {
     "embeddings.parquet": (mutate_parquet,),
     "row-hashes.bin": (mutate_bytes,),
     "thumbnail.png": (mutate_bytes,),
-    "hit.json": (mutate_json, mutate_json, mutate_bytes),
+    "hit.json": (mutate_hit, mutate_hit, mutate_hit, mutate_bytes),
+    "item.eocat": (mutate_bundle, mutate_bundle, mutate_bundle, mutate_bytes),
     "policy.json": (mutate_json, mutate_json, mutate_bytes),
     "trust root": (mutate_json, mutate_json, mutate_bytes),
     "signed policy": (mutate_envelope, mutate_envelope, mutate_bytes),

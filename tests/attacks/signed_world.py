@@ -35,9 +35,13 @@ from make_shard import (
 from trust_maker import ALICE, BOB, CAROL, DAVE, root_of
 
 from eocat.verify import canonical
+from eocat.verify.bundle import format_bundle
+from eocat.verify.bundling import bundle_of
 from eocat.verify.dsse import Envelope, format_envelope, parse_envelope
 from eocat.verify.events import parse_event
+from eocat.verify.evidence import read_folder
 from eocat.verify.history import replay
+from eocat.verify.hit import with_log_proof
 from eocat.verify.log.note import ED25519
 from eocat.verify.projection import project
 from eocat.verify.root import POLICY_TYPE, format_root
@@ -57,10 +61,11 @@ NAMES = (
 
 @dataclass(frozen=True)
 class State:
-    """An item as it stood at a checkpoint. files: name → bytes, log-proof.json among them."""
+    """An item as it stood at a checkpoint. files: name → bytes, the log proof among them."""
 
     name: str
     files: dict[str, bytes]
+    bundle: bytes
     active: bool
 
     @property
@@ -101,11 +106,7 @@ def make_world(folder: Path, now: datetime | None = None) -> World:
     log.publish(earlier)
     again = log.cosign(len(log.entries), today)  # as a log whose witnesses come back every day
     early = [_state(f"{name} at first", made, log, newest=again) for name, made in shards.items()]
-    hits = [
-        json.dumps(make_hit(made, row)).encode()
-        for made in (shards["alpha"], shards["beta"])
-        for row in (0, 2)
-    ]
+    hits = [_hit(shards[name], row) for name in ("alpha", "beta") for row in (0, 2)]
     log.add(
         _sign_next(shards["alpha"], "COPY", MIRROR),
         _update(shards["alpha"]),
@@ -114,7 +115,7 @@ def make_world(folder: Path, now: datetime | None = None) -> World:
     )
     log.publish(today)
     late = [_state(f"{name} at last", made, log) for name, made in shards.items()]
-    hits += [json.dumps(make_hit(shards["alpha"], row)).encode() for row in (1, 4)]
+    hits += [_hit(shards["alpha"], row) for row in (1, 4)]
     return World(
         [*early, *late],
         [_stranger(folder, today)],
@@ -158,7 +159,16 @@ def _state(name: str, made: Made, log: MadeLog, newest: bytes | None = None) -> 
     files = {name: (made.folder / name).read_bytes() for name in NAMES}
     parsed = [parse_envelope(line) for line in files["attestation.jsonl"].splitlines()]
     history = replay([(one.payload_digest, parse_event(one.payload)) for one in parsed])
-    return State(name, files, history.status.value == "active")
+    bundle = format_bundle(bundle_of(read_folder(made.folder), None, TrustStore(made.folder / "no-trust")))
+    return State(name, files, bundle, history.status.value == "active")
+
+
+def _hit(made: Made, row: int) -> bytes:
+    """A saved hit with the log proof that lies in the item's folder."""
+    proof = json.loads((made.folder / "log-proof.json").read_bytes())
+    hit = with_log_proof(make_hit(made, row), proof)
+    assert hit is not None
+    return json.dumps(hit).encode()
 
 
 def _sign_next(made: Made, event: str, key: Key, **members: Any) -> bytes:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from allowed import folder_is_allowed, hit_is_allowed
+from allowed import bundle_is_allowed, folder_is_allowed, hit_is_allowed
 from fuzz import Fuzzer, fuzz, judge
 from signed_world import World, make_world
 
@@ -66,5 +66,9 @@ def test_the_judge_sees_what_is_not_as_signed(world: World) -> None:
     assert folder_is_allowed(older, world, logged=False)
     assert not folder_is_allowed(older, world, logged=True)
     hit = json.loads(world.hits[0])
-    assert hit_is_allowed(json.dumps(hit | {"links": [1]}).encode(), world)
-    assert not hit_is_allowed(json.dumps(hit | {"id": "x"}).encode(), world)
+    assert hit_is_allowed(json.dumps(hit | {"links": [1]}).encode(), world, logged=True)
+    assert not hit_is_allowed(json.dumps(hit | {"id": "x"}).encode(), world, logged=True)
+    hit["properties"]["eocat:proof"].pop("log_proof")
+    assert hit_is_allowed(json.dumps(hit).encode(), world, logged=False)
+    assert bundle_is_allowed(state.bundle + b'{"unknown":1}\n', world)
+    assert not bundle_is_allowed(state.bundle.replace(b'"seq":1', b'"seq":2'), world)

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eocat.verify.errors import Malformed
-from eocat.verify.merkle import Tree, build_tiles, leaf_hash, node_hash, root_from_path, tiles_bytes, tree_of
+from eocat.verify.merkle import (
+    Tree,
+    build_tiles,
+    leaf_hash,
+    node_hash,
+    root_from_path,
+    tiled,
+    tiles_bytes,
+    tree_of,
+)
 
 Path_ = tuple[bytes, ...]
 
@@ -173,3 +182,19 @@ def test_what_is_proved_is_checked_and_a_flipped_bit_is_not(size: int, data: st.
     nodes = [*path, made.leaf(index)]
     nodes[place] = (int.from_bytes(nodes[place], "big") ^ 1 << bit).to_bytes(32, "big")
     assert root_from_path(nodes[-1], index, size, tuple(nodes[:-1])) != root
+
+
+@pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 600, 65_536, 70_000])
+def test_tiles_are_read_whole_and_once(size: int) -> None:
+    """A proof by tiles is the proof; at most two tiles a level are asked for, none twice."""
+    file = build_tiles(b"".join(leaf_hash(b"%d" % index) for index in range(size)))
+    for index in {0, size // 3, size - 1}:
+        asked: list[tuple[int, int]] = []
+
+        def read(offset: int, length: int, asked: list[tuple[int, int]] = asked) -> bytes:
+            asked.append((offset, length))
+            assert offset + length <= len(file)
+            return file[offset : offset + length]
+
+        assert Tree(size, tiled(size, read)).prove(index) == tree_of(file, size).prove(index)
+        assert len(set(asked)) == len(asked) <= 6

@@ -433,6 +433,25 @@ def test_fetch_brings_a_folder_that_reaches_level_three(logged: Logged, tmp_path
     assert part.read_bytes() == data, "the real service resumes by range"
 
 
+def test_a_row_is_proven_by_ranges_and_a_saved_hit_offline_both_at_level_three(
+    logged: Logged, tmp_path: Path
+) -> None:
+    trust = tmp_path / "policy.json"
+    trust.write_text(logged.policy.model_dump_json(by_alias=True))
+    address = f"{logged.url}/collections/coasts/items/first"
+    eocat("prove", f"{address}#3", "-o", "proven.json", "--trust", trust, cwd=tmp_path)
+    eocat(
+        "similar", "coasts/first#3", "--limit", 1, "--save", "found.json", "--api", logged.url, cwd=tmp_path
+    )
+    offline = ["unshare", "--net", "--map-root-user"] if can_unshare() else []
+    for name in ("proven.json", "found.json"):
+        hit = json.loads((tmp_path / name).read_bytes())
+        assert (hit["properties"]["item"], hit["properties"]["row"]) == ("first", 3)
+        ran = eocat("verify", name, "--trust", trust, "--json", cwd=tmp_path, by=offline)
+        (report,) = json.loads(ran)
+        assert (report["outcome"], report["level"]) == ("VERIFIED", 3), ran
+
+
 def eocat(*arguments: object, cwd: Path, code: int = 0, by: Sequence[str] = ()) -> str:
     """What a command of its own process answers, which must end with `code`."""
     command = [*by, sys.executable, "-m", "eocat.edge", *map(str, arguments)]

@@ -119,8 +119,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         raise Unavailable(f"{req.full_url} redirects to {newurl[:120]}, and redirects are not followed")
 
 
-def _open(url: str, offset: int = 0) -> HTTPResponse:
-    """The answer to a GET, of the bytes from `offset` on if the server can do that."""
+def _open(url: str, wanted: str | None = None) -> HTTPResponse:
+    """The answer to a GET; wanted: a range of bytes, if the server can do that."""
     try:
         plain = url.startswith(("http://", "https://")) and "@" not in urllib.parse.urlsplit(url).netloc
     except ValueError:
@@ -128,7 +128,7 @@ def _open(url: str, offset: int = 0) -> HTTPResponse:
     if not plain:
         raise Malformed(f"{url[:120]} is not an http(s) address without credentials")
     headers = {"Accept-Encoding": "identity", "User-Agent": "eocat"}
-    headers |= {"Range": f"bytes={offset}-"} if offset else {}
+    headers |= {"Range": f"bytes={wanted}"} if wanted else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310
     opener = urllib.request.build_opener(_NoRedirect)
     try:
@@ -168,6 +168,22 @@ def fetch_bytes(url: str, limit_bytes: int) -> bytes:
     return data
 
 
+def fetch_range(documents: Documents, key: str, offset: int, length: int) -> bytes:
+    """Exactly these bytes of the file of asset `key`; Unavailable if the server does not answer with them."""
+    url = _same_origin(documents.evidence.target, documents.hrefs.get(key, ""))
+    response = _open(url, f"{offset}-{offset + length - 1}")
+    answered = response.headers.get("Content-Range", "")
+    if response.status != 206 or not answered.startswith(f"bytes {offset}-{offset + length - 1}/"):
+        response.close()
+        raise Unavailable(
+            f"{url} does not answer with ranges of bytes", hint="eocat fetch brings the whole item"
+        )
+    data = b"".join(_blocks(response, url, length + 1))
+    if len(data) != length:
+        raise Unavailable(f"{url} answers with {len(data)} bytes, {length} were asked for")
+    return data
+
+
 def _download(url: str, path: Path, size_bytes: int) -> Path:
     """At most `size_bytes` + 1 of the URL: a longer file then fails on its digest, not on the disk."""
     try:
@@ -192,7 +208,7 @@ def resume(
         done = 0
     elif done == size_bytes > 0:
         return
-    response = _open(url, done)
+    response = _open(url, f"{done}-" if done else None)
     if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
         done = 0
     with path.open("ab" if done else "wb") as stream:

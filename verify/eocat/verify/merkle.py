@@ -125,6 +125,23 @@ def tree_of(tiles: bytes, size: int) -> Tree:
     return Tree(size, lambda offset, length: tiles[offset : offset + length])
 
 
+def tiled(size: int, read: Callable[[int, int], bytes]) -> Callable[[int, int], bytes]:
+    """`read` of a file of row hashes in whole tiles, each once: few requests instead of few bytes."""
+    cache: dict[int, bytes] = {}
+    tile_bytes = TILE_WIDTH * HASH_BYTES
+
+    def within(offset: int, length: int) -> bytes:
+        start, entries = 0, size
+        while offset >= start + entries * HASH_BYTES and entries:
+            start, entries = start + entries * HASH_BYTES, entries >> TILE_HEIGHT
+        tile = start + (offset - start) // tile_bytes * tile_bytes
+        if tile not in cache:
+            cache[tile] = read(tile, min(tile_bytes, start + entries * HASH_BYTES - tile))
+        return cache[tile][offset - tile : offset - tile + length]
+
+    return within
+
+
 def root_from_path(leaf: bytes, index: int, size: int, path: tuple[bytes, ...]) -> bytes:
     """The root that an inclusion path leads to (RFC 9162, section 2.1.3.2).
 

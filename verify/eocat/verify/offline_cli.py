@@ -1,4 +1,4 @@
-"""The commands that bring evidence to where it is to be checked: `eocat bundle` and `eocat fetch`."""
+"""The commands that bring evidence to where it is to be checked: `eocat bundle`, `fetch` and `prove`."""
 
 # Heavy imports (cryptography, pydantic) stand inside the commands, so that `--help` is quick.
 
@@ -91,6 +91,42 @@ def fetch(
     question = Question(load_policy(trust, now), now, require)
     with progress_bar() as progress:
         report = bring(url, folder, question, progress)
+    if as_json:
+        answer_json(report.to_json())
+    else:
+        answer(report.to_text())
+    raise typer.Exit(report.outcome.value)
+
+
+@app.command()
+def prove(
+    row: Annotated[
+        str,
+        typer.Argument(metavar="ITEM#ROW", help="An item (collection/item, URL, folder) and a row."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the row with its proof, for 'eocat verify'.")
+    ] = None,
+    trust: Trust = None,
+    require: Annotated[int | None, typer.Option(min=1, max=3, help="The level to pass.")] = None,
+    api: Api = DEFAULT_API,
+    as_json: Json = False,
+) -> None:
+    """Prove one row from a few range reads of the item's files: neither a service nor a whole file."""
+    from .target import Question
+    from .target import prove as prove_in
+    from .trust_store import load_policy
+
+    item, _, number = row.rpartition("#")
+    if not item or not (number.isascii() and number.isdigit() and len(number) <= 10):
+        raise UsageError(f"{row!r} is not ITEM#ROW", hint="such as coasts/coast#0")
+    now = datetime.now(UTC)
+    report, hit = prove_in(item, int(number), Question(load_policy(trust, now), now, require), api)
+    if out is not None and hit is not None and report.outcome.value == 0:
+        try:
+            out.write_bytes(hit)
+        except OSError as error:
+            raise ConfigError(f"{out} cannot be written: {error.strerror}") from None
     if as_json:
         answer_json(report.to_json())
     else:

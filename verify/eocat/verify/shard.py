@@ -5,7 +5,7 @@ footer is held against the signed row count and dimension when a shard is opened
 before it is decoded (layout.py), and the dictionaries of its text columns before they are spread out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ ROW_GROUP_BYTES = 56 << 20  # what a row group may decode to: reading it then ta
 TEXT_COLUMNS = ["id", "geometry", "grid_cell", "source"]  # of any length, so a dictionary can hide their size
 
 _HASHED_ROWS = 1024  # at a time: their leaves stay in the processor's cache
+
+LEAF_COLUMNS = ["id", "geometry", "start_datetime", "end_datetime", "input_digest", "embedding"]
 
 BBOX = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("xmin", "ymin", "xmax", "ymax")])
 WINDOW = pa.struct([pa.field(name, pa.int32(), nullable=False) for name in ("x", "y", "width", "height")])
@@ -113,6 +115,16 @@ class Shard:
         """Open `path`; Malformed if its schema, row count or sizes are not what `signed` allows."""
         try:
             source = pa.OSFile(str(path))  # opened once, for layout.py and for Arrow
+        except OSError as error:
+            raise Malformed(
+                f"shard {path.name} is not a readable Parquet file: {_first_line(error)}"
+            ) from None
+        return cls.read(source, path.name, signed)
+
+    @classmethod
+    def read(cls, source: pa.NativeFile, name: str, signed: Rows) -> "Shard":
+        """The shard in an open file, as `open`; name: for its errors."""
+        try:
             groups = read_row_groups(source)
             _check_sizes(groups, signed)
             file = pq.ParquetFile(
@@ -123,12 +135,46 @@ class Shard:
             )
             _check_schema(_storage(file.schema_arrow), signed)
         except KeyError:  # of `read_dictionary`
-            raise Malformed(f"shard {path.name} lacks one of the columns {', '.join(TEXT_COLUMNS)}") from None
+            raise Malformed(f"shard {name} lacks one of the columns {', '.join(TEXT_COLUMNS)}") from None
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise Malformed(
-                f"shard {path.name} is not a readable Parquet file: {_first_line(error)}"
-            ) from None
+            raise Malformed(f"shard {name} is not a readable Parquet file: {_first_line(error)}") from None
         return cls(source, groups, file, signed)
+
+    def row(self, number: int, *, by_stride: bool) -> Row:
+        """Row `number` of the shard, from the columns of its row group that its leaf covers.
+
+        by_stride: the vector is read from where a plain, uncompressed page has it (docs/format.md, section
+        5). Whether it is one, nobody has looked: the caller checks the row against its proof.
+        """
+        index, first = self._place(number)
+        group = self.groups[index]
+        names = [name for name in LEAF_COLUMNS if not by_stride or name != "embedding"]
+        try:
+            self._check_pages(group, names)
+            table = self._decoded(self.file.read_row_group(index, columns=names, use_threads=False))
+            vectors = self._stride(group, number - first) if by_stride else self._vectors(table)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise Malformed(f"shard: row group {index} cannot be decoded: {_first_line(error)}") from None
+        one = vectors if by_stride else vectors[number - first : number - first + 1]
+        return next(RowBatch(number, self.signed.dtype, table.slice(number - first, 1), one).rows())
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """(row group, its first row) of row `number`."""
+        first = 0
+        for index, group in enumerate(self.groups):
+            if first <= number < first + group.rows:
+                return index, first
+            first += group.rows
+        raise Malformed(f"shard has no row {number}")
+
+    def _stride(self, group: RowGroup, index: int) -> NDArray[np.floating]:
+        """What stands where a column in one plain page has the vector of row `index` of its group; (1, D)."""
+        column, size = group.columns[-1], _vector_bytes(self.signed)
+        self.source.seek(column.start + column.stored_bytes - (group.rows - index) * size)
+        data = self.source.read(size)
+        if len(data) != size:
+            raise Malformed(f"shard ends before the vector of row {index}")
+        return np.frombuffer(data, np.dtype(self.signed.dtype).newbyteorder("<"))[None, :]
 
     def batches(self) -> Iterator[RowBatch]:
         """All rows in order, one row group at a time."""
@@ -147,7 +193,7 @@ class Shard:
     def _decoded(self, table: pa.Table) -> pa.Table:
         """The row group in the shard's schema, if its text columns are not longer than they may be."""
         limit = table.num_rows * OTHER_BYTES_PER_ROW
-        for name in TEXT_COLUMNS:
+        for name in [name for name in TEXT_COLUMNS if name in table.column_names]:
             index = table.schema.get_field_index(name)
             column = table.column(index).combine_chunks()
             limit -= pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
@@ -156,7 +202,8 @@ class Shard:
                     f"shard column {name} decodes to more than {OTHER_BYTES_PER_ROW} bytes per row"
                 )
             table = table.set_column(index, name, column.dictionary_decode())
-        table = table.cast(shard_schema(self.signed.dtype, self.signed.dimension))
+        schema = shard_schema(self.signed.dtype, self.signed.dimension)
+        table = table.cast(pa.schema([schema.field(name) for name in table.column_names]))
         table.validate(full=True)  # text is UTF-8, offsets ascend
         return table
 
@@ -166,10 +213,12 @@ class Shard:
         values = column.flatten().to_numpy(zero_copy_only=False)
         return np.asarray(values.reshape(table.num_rows, self.signed.dimension))
 
-    def _check_pages(self, group: RowGroup) -> None:
-        """Hold the page headers of a row group against its limit, before Arrow decodes them."""
+    def _check_pages(self, group: RowGroup, names: Collection[str] | None = None) -> None:
+        """Hold page headers of a row group (of all columns, or these) against its limit, before decoding."""
         limit = _limit_bytes(group.rows, self.signed)
         for column in group.columns:
+            if names is not None and column.name.partition(".")[0] not in names:
+                continue
             per_row = self.signed.dimension if column is group.columns[-1] else 1
             limit -= check_pages(self.source, column, values=group.rows * per_row, limit_bytes=limit)
 

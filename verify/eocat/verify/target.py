@@ -4,19 +4,21 @@ Of an item at a URL the small documents come first. Its files are downloaded, wi
 those documents are authentic: what nobody trusted has signed costs no download.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from . import canonical
 from .bundle import MAX_BUNDLE_BYTES, evidence_of, is_bundle, parse_bundle
 from .check import check
-from .errors import Unavailable, UsageError
+from .errors import Malformed, Unavailable, UsageError
 from .evidence import Evidence, read_folder, read_item_file, read_limited
-from .fetch import fetch_documents, fetch_files
-from .hit import MAX_HIT_BYTES, check_hit, is_hit
+from .fetch import fetch_documents, fetch_files, fetch_range
+from .hit import MAX_HIT_BYTES, check_hit, format_hit, is_hit
 from .policy import Policy
+from .prove import prove_row
 from .report import Outcome, Report
 
 AUTHENTIC = (
@@ -87,6 +89,40 @@ def item_url(target: str, api: str) -> str | None:
         f"{target} is no file or folder here",
         hint="name collection/item, a URL, an Item file, a folder, a bundle or a saved hit",
     )
+
+
+def prove(target: str, number: int, question: Question, api: str) -> tuple[Report, bytes | None]:
+    """The report on one row, and the saved hit that it is about; None where the item is not authentic.
+
+    A few ranges of the item's files are read, over HTTP or in its folder.
+    """
+    if (url := item_url(target, api)) is not None:
+        documents = fetch_documents(url)
+        evidence, read = documents.evidence, partial(fetch_range, documents)
+    else:
+        evidence = read_folder(Path(target)) if Path(target).is_dir() else read_item_file(Path(target))
+        evidence, read = replace(evidence, no_data="one row was asked for"), partial(_read_range, evidence)
+    first = question.of(evidence)
+    if first.outcome not in AUTHENTIC:
+        return first, None
+    hit = format_hit(prove_row(evidence, number, read))
+    name = f"{target}#{number}"
+    return check_hit(hit, question.policy, target=name, now=question.now, require=question.require), hit
+
+
+def _read_range(evidence: Evidence, key: str, offset: int, length: int) -> bytes:
+    path = evidence.files.get(key)
+    if path is None:
+        raise Unavailable(f"{key}: {evidence.missing.get(key, 'not in the item')}")
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(length)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) != length:
+        raise Malformed(f"{path} ends before byte {offset + length}")
+    return data
 
 
 def _judge_url(url: str, question: Question) -> Report:

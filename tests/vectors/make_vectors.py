@@ -60,7 +60,7 @@ def vectors() -> Iterator[tuple[str, Vector]]:
         made.sign(PRODUCER)
         for makers in (rows, bad_rows, pixels, trees, bad_proofs, keys, bad_keys, spaces, closeness):
             yield from makers()
-        for maker in (envelopes, evidence, items, hits):
+        for maker in (envelopes, evidence, derived, items, hits):
             yield from maker(made)
         yield from log_vectors(made)
 
@@ -340,6 +340,36 @@ def evidence(made: Made) -> Iterator[tuple[str, Vector]]:
     }
     for name, value in bad.items():
         yield f"bad/envelope-evidence-{name}", stating(value) | {"outcome": "MALFORMED"}
+
+
+def derived(made: Made) -> Iterator[tuple[str, Vector]]:
+    """Statements about rows that come from other items' rows."""
+    parent = {
+        "item": "s2/first", "uri": "https://example.org/s2/first", "create": "01" * 32, "root": "02" * 32,
+        "count": 9,
+    }  # fmt: skip
+    second = parent | {"item": "s2/second", "root": "03" * 32}
+
+    def stating(sources: list[Any], origin: str = "derived") -> Vector:
+        statement = json.loads(made.payload)
+        statement["predicate"] |= {"origin": origin, "parameters": {"derivation": {"kind": "subset"}}}
+        statement["predicate"]["sources"] = sources
+        payload = canonical.encode(statement)
+        text = format_envelope(Envelope(payload, PAYLOAD_TYPE, (PRODUCER.sign(payload),))).decode()
+        return judged("envelope", "VERIFIED", envelope=text)
+
+    scene = json.loads(made.payload)["predicate"]["sources"][0]
+    yield "good/envelope-derived", stating([parent, second])
+    bad: dict[str, Vector] = {
+        "from-a-scene": stating([scene]),
+        "and-from-a-scene": stating([parent, scene]),
+        "called-computed": stating([parent], "computed"),
+        "out-of-order": stating([second, parent]),
+        "from-itself": stating([parent | {"item": "s2/scene"}]),
+        "from-no-row": stating([parent | {"count": 0}]),
+    }
+    for name, vector in bad.items():
+        yield f"bad/envelope-derived-{name}", vector | {"outcome": "MALFORMED"}
 
 
 def items(made: Made) -> Iterator[tuple[str, Vector]]:

@@ -29,7 +29,7 @@ def recompute(create: Create, windows: Sequence[Window], folder: Path) -> list[A
     Raises NotRecomputable where the scene is not there with the signed bytes, a window does not lie in it, or
     the encoder here is missing or another one.
     """
-    scene = _find_scene(create.sources[0], folder, _told(create))
+    scene = _find_scene(create.scenes[0], folder, _told(create))
     encoder = _find_encoder(create, scene)
     for window in windows:
         if not (0 <= window.x <= scene.width - window.size and 0 <= window.y <= scene.height - window.size):

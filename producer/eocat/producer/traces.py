@@ -59,6 +59,6 @@ def _product(folder: Path, history: History) -> Product:
     size = create.projection.assets[SHARD].size
     if digest_file(folder / name) != Digests(signed.sha256, signed.blake3, size):
         raise InputError(f"{folder / name} is not the signed file", hint="take the folder from its publisher")
-    inputs = [{"name": file.name, "hash": file.blake3} for source in create.sources for file in source.files]
+    inputs = [{"name": file.name, "hash": file.blake3} for source in create.scenes for file in source.files]
     value = {"name": f"{create.item}/{name}", "hash": signed.blake3, "size": size, "inputs": inputs}
     return validated(Product, value, what="trace")

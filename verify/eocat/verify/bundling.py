@@ -24,11 +24,11 @@ def bundle_of(evidence: Evidence, sources: Path | None, trust: TrustStore) -> Bu
     traces: Mapping[str, bytes] = {}
     if sources is not None and evidence.envelopes:
         create = _create(evidence.envelopes[0])
-        found = {source.name: gather(sources, source) for source in create.sources}
+        found = {source.name: gather(sources, source) for source in create.scenes}
         traces = {name: one.traces for name, one in found.items() if one.traces is not None}
         manifests = {
             source.name: data
-            for source in create.sources
+            for source in create.scenes
             if (product := found[source.name].product) and (data := _manifest(product, source)) is not None
         }
     proof = evidence.log_proof

@@ -78,7 +78,9 @@ def check(
     item = _check_item(evidence.item, trust.replayed)
     files = _check_bytes(evidence, trust.statement, skip=EMBEDDINGS if rows_only else None)
     rows = _check_rows(evidence, files, trust.create)
-    lineage = check_lineage(sources, trust.create, policy.cdse, trust.seen_by or now, evidence.traces)
+    hashes = evidence.files.get(ROW_HASHES) if rows.checked and rows.outcome is None else None
+    seen_by = trust.seen_by or now
+    lineage = check_lineage(sources, trust.create, policy.cdse, seen_by, evidence.traces, hashes)
     again = _check_recompute(evidence, rows, trust, policy, sources, recompute)
     stages = [item, rows, *files.values()], [trust.signature, trust.history], [trust.log], [lineage], [again]
     level = level_of(*stages)

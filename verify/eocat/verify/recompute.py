@@ -84,6 +84,10 @@ def check_recompute(
             raise NotRecomputable("no-source", "no folder of sources was given (--sources)")
         if not create.rows.inputDigests:
             raise NotRecomputable("no-pixels", "the statement signs no pixels: its rows were imported")
+        if create.parents:
+            raise NotRecomputable(
+                "no-source", "its rows come from other items: make those of the items again"
+            )
         band = band_of(create.tolerance, caps)
         if band is None:
             text = f"the statement does not say how closely encoder {create.encoder.name} can be run again"

@@ -134,6 +134,19 @@ class Source(Strict):
     evidence: Evidence
 
 
+class ItemSource(Strict):
+    """An item whose rows a derived item was made from. create: SHA-256 of its CREATE's payload.
+
+    root, count: of its rows, which that CREATE also states.
+    """
+
+    item: ItemPath
+    uri: Text
+    create: Hex32
+    root: Hex32
+    count: Annotated[int, Field(ge=1, le=1 << 32)]
+
+
 class Code(Strict):
     name: Text
     version: Text
@@ -191,13 +204,16 @@ class Create(Event):
     """The first event of an item: what was made from what, by which encoder and code."""
 
     event: Literal["CREATE"]
-    origin: Literal["computed", "imported"]
+    origin: Literal["computed", "imported", "derived"]
     rows: Rows
     space: Hex32
     encoder: Encoder
     preprocess: Plain
     code: Code
-    sources: Annotated[list[Source], Field(min_length=1, max_length=4096)]
+    sources: (
+        Annotated[list[Source], Field(min_length=1, max_length=4096)]
+        | Annotated[list[ItemSource], Field(min_length=1, max_length=4096)]
+    )
     parameters: Plain
     environment: Plain
     tolerance: Plain
@@ -207,6 +223,13 @@ class Create(Event):
     def _parts_agree(self) -> Self:
         if self.seq != 0 or self.prev is not None:
             raise ValueError("a CREATE has seq 0 and prev null")
+        if (self.origin == "derived") != bool(self.parents):
+            raise ValueError(f"origin is {self.origin}, but its sources are not items, or they are")
+        names = [parent.item for parent in self.parents]
+        if names != sorted(set(names)) or self.item in names:
+            raise ValueError(
+                "source items are not in order of name, one stands twice, or it is the item itself"
+            )
         if self.item != f"{self.projection.collection}/{self.projection.id}":
             raise ValueError(f"item {self.item} is not the projection's collection and id")
         rows, projected = self.rows, self.projection.rows
@@ -222,6 +245,15 @@ class Create(Event):
         ):
             raise ValueError("space is not the digest of config, preprocess and weights")
         return self
+
+    @property
+    def scenes(self) -> list[Source]:
+        return [source for source in self.sources if isinstance(source, Source)]
+
+    @property
+    def parents(self) -> list[ItemSource]:
+        """The items that a derived one was made from."""
+        return [source for source in self.sources if isinstance(source, ItemSource)]
 
 
 class Statement(Strict):

@@ -4,6 +4,7 @@
     FOLDER/<scene>.SAFE, <scene>.zip  the scene's product; also under the name that its files have
     FOLDER/<scene>.json               the STAC Item of the scene, where it is none of its files
     FOLDER/<scene>.traces.json        the answer of the Copernicus traceability service
+    FOLDER/<collection>/<item>/       the item that a derived one was made from, as a publisher has its folder
 
 Level 4 is reached where every source is at hand whole, or has an authentic trace, and every weights file is,
 and where the statement itself says of no source that it is damaged.
@@ -13,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from ..errors import Malformed
+from ..errors import Malformed, Unavailable
 from ..evidence import read_limited
 from ..report import Outcome, Step
 from ..statement import Create, Source
 from .checksums import MAX_ITEM_BYTES
 from .claims import ItemClaim, claim_of
 from .manifest import NAME as MANIFEST
+from .parents import check_parents
 from .pins import Pin
 from .sources import STEP, SourceEvidence, check_sources
 from .trace import MAX_BYTES
@@ -34,20 +36,22 @@ def check_lineage(
     pins: Sequence[Pin],
     moment: datetime,
     traces: Mapping[str, bytes] | None = None,
+    row_hashes: Path | None = None,
 ) -> Step:
     """The lineage step; not checked where no folder was given, or not all is at hand.
 
     traces: name of a source → its traces, as they came with the item; those in the folder go before.
+    row_hashes: the item's own file, if it is the signed one.
     """
     if folder is None and not traces:
         return Step(STEP, "not checked: no folder of sources was given", checked=False)
     try:
-        found = {
-            source.name: gather(folder, source, (traces or {}).get(source.name)) for source in create.sources
-        }
-    except Malformed as error:
-        return Step(STEP, str(error), Outcome.MALFORMED)
-    sources = check_sources(create.sources, found, pins, moment)
+        if create.parents and folder is not None:
+            sources = check_parents(create, folder, row_hashes)
+        else:
+            sources = _check_scenes(folder, create, pins, moment, traces or {})
+    except (Malformed, Unavailable) as error:
+        return Step(STEP, str(error), Outcome(error.exit_code))
     weights = {
         part.name: path
         for part in create.encoder.weights
@@ -57,12 +61,26 @@ def check_lineage(
     for step in (sources, encoder):
         if step.outcome is not None:
             return Step(STEP, step.text, step.outcome)
-    complete = len(weights) == len(create.encoder.weights) and all(
+    complete = len(weights) == len(create.encoder.weights) and sources.checked
+    missing = "" if complete else "; not all of it is at hand and whole"
+    return Step(STEP, f"{sources.text}; {encoder.text}{missing}", checked=complete)
+
+
+def _check_scenes(
+    folder: Path | None,
+    create: Create,
+    pins: Sequence[Pin],
+    moment: datetime,
+    traces: Mapping[str, bytes],
+) -> Step:
+    """The step over the scenes; not checked where not every one is at hand whole, or has its own trace."""
+    found = {source.name: gather(folder, source, traces.get(source.name)) for source in create.scenes}
+    step = check_sources(create.scenes, found, pins, moment)
+    complete = all(
         evidence.traces is not None or len(evidence.files) == len(source.files)
-        for source, evidence in zip(create.sources, found.values(), strict=True)
+        for source, evidence in zip(create.scenes, found.values(), strict=True)
     )
-    missing = "" if complete else "; not all of it is at hand"
-    return Step(STEP, f"{sources.text}; {encoder.text}{missing}", checked=complete and sources.checked)
+    return Step(STEP, step.text, step.outcome, checked=step.checked and complete)
 
 
 def gather(folder: Path | None, source: Source, came: bytes | None = None) -> SourceEvidence:

@@ -141,7 +141,7 @@ class TestRealProducts:
         [
             ("S2A_MSIL1C_*.zip", "13 of 13 band files are empty"),
             ("S2A_MSIL2A_*157.SAFE", "holds no band: none of the 12"),
-            ("S1A_*.zip", "holds 0 files of Sentinel-2 product metadata"),
+            ("S1A_*.zip", "is a Sentinel-1 product: its images have ground control points and no grid"),
         ],
     )
     def test_products_without_pixels_are_refused(self, shared_data: Path, pattern: str, message: str) -> None:

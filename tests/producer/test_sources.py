@@ -161,7 +161,7 @@ class TestRealStacks:
             ("s2_patagonia_nc", "holds float64 values, and nothing says whether they are DN or reflectance"),
             ("eurosat_rgb/River", "has no georeference"),
             ("cropharvest_togo", "has band VV 12 times: one date is expected in a file"),
-            ("terramesh_cells/DEM", "has 1 bands that their descriptions do not name"),
+            ("terramesh_cells/DEM", "has one band, and nothing says which"),
             ("geoparquet_examples", "holds no scene"),
         ],
     )

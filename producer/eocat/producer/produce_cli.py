@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
+MAX_REPORTED = 20  # of the scenes that cannot be used, in words
+
 
 @app.command()
 def produce(
@@ -181,9 +183,12 @@ class Summary:
     _began: float = field(default_factory=time.monotonic)
 
     def refuse(self, scene: str | None, error: EocatError) -> None:
-        """Note the error and say it at once. scene: None if it could not even be opened."""
+        """Note the error and say it at once, the first ones. scene: None if it could not even be opened."""
         self.refused.append((scene, error))
-        note(f"eocat: error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        if len(self.refused) <= MAX_REPORTED:
+            note(f"eocat: error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        elif len(self.refused) == MAX_REPORTED + 1:
+            note(f"more scenes cannot be used than these {MAX_REPORTED}; --json names them all")
 
     def show(self, as_json: bool) -> None:
         if as_json:

@@ -16,7 +16,8 @@ def band_named(text: str, told: Told) -> str | None:
     if text.lower() in RGB_BANDS:
         return text.lower()
     optical, radar = band_in(text), polarisation_in(text)
-    return optical or radar if not (optical and radar) else None
+    band = optical or radar if not (optical and radar) else None
+    return told.band_called(band) or band if band else None
 
 
 def is_radar(band: str) -> bool:

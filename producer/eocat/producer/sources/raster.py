@@ -132,6 +132,12 @@ def _bands(raster: Raster, path: Path, told: Told) -> tuple[tuple[str, ...], tup
             hint="give the folder that holds the bands of the scene, one file each",
         )
     _check_not_a_series(raster, described)
+    if count == 1:
+        raise InputError(
+            f"{raster.name} has one band, and nothing says which: "
+            "a map of heights, of classes or of an index is no scene",
+            hint="if it is a band of a sensor, say which: --bands VV",
+        )
     if count not in _BY_COUNT:
         raise InputError(
             f"{raster.name} has {count} bands that their descriptions do not name: "

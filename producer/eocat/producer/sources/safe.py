@@ -61,6 +61,7 @@ def read_safe(path: Path) -> Scene:
 
 
 def _open(files: SafeFiles) -> _Product:
+    _refuse_sentinel1(files)
     names = [name for name in files.sizes if _METADATA.fullmatch(name)]
     if len(names) != 1:
         raise InputError(
@@ -70,6 +71,15 @@ def _open(files: SafeFiles) -> _Product:
     root = parse_xml(files.read(names[0]), names[0])
     uri = text_of(root, "PRODUCT_URI", names[0])
     return _Product(files, names[0][8:10], names[0], root, uri)
+
+
+def _refuse_sentinel1(files: SafeFiles) -> None:
+    """Its images lie in the radar's own geometry, tied to the ground by points: nothing here places them."""
+    if re.match(r"S1[A-D]_", files.root):
+        raise InputError(
+            f"{files.label} is a Sentinel-1 product: its images have ground control points and no grid",
+            hint="give it corrected for terrain, gamma0 on a grid: by SNAP, pyroSAR, or as an RTC product",
+        )
 
 
 def _scene(product: _Product) -> Scene:

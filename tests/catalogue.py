@@ -13,7 +13,9 @@ from typing import Any
 import uvicorn
 
 from eocat.catalog.database import Database
+from eocat.catalog.guards import Rate
 from eocat.catalog.service import create_app
+from eocat.catalog.serving import server_config
 
 TEMPLATE = "t_migrated"
 
@@ -43,10 +45,9 @@ def _made(embedded: Database, own: Database) -> Iterator[Database]:
 
 
 @contextmanager
-def running(database: Database) -> Iterator[str]:
+def running(database: Database, rate: Rate | None = None) -> Iterator[str]:
     """The URL of a real server, on a port that the system chose, which is stopped at the end."""
-    config = uvicorn.Config(create_app(database), host="127.0.0.1", port=0, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(create_app(database, rate), "127.0.0.1", 0))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -30,6 +30,14 @@ Connection = psycopg.Connection[TupleRow]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
+STATUS_QUERYABLES = {  # what item_view.py writes into an Item's properties
+    "eocat:status": {
+        "title": "Status by the signed history",
+        "type": "string",
+        "enum": ["active", "superseded", "obsolete", "withdrawn"],
+    },
+    "deprecated": {"title": "Not the newest, or not for use any more", "type": "boolean"},
+}
 _QUERYABLE_TYPES: tuple[tuple[type, str], ...] = (  # bool is an int in Python: it comes first
     (bool, "boolean"),
     (int, "number"),
@@ -110,11 +118,12 @@ def refresh_collection(connection: Connection, collection: str, properties: dict
                jsonb_build_object('extent', pgstac.collection_extent(%(id)s, true))))""",
         {"id": collection},
     )
-    definitions = {
+    definitions: dict[str, Any] = {
         name: kind
         for name, value in properties.items()
         if PROPERTY.fullmatch(name) and (kind := _queryable(name, value))
     }
+    definitions |= STATUS_QUERYABLES
     connection.execute(
         "SELECT pgstac.upsert_queryables(%s, %s)", [Jsonb({"properties": definitions}), [collection]]
     )

@@ -19,6 +19,7 @@ from eocat.verify.errors import Malformed, Unavailable
 from eocat.verify.log.item_proof import format_item_proof
 from eocat.verify.log.tiles import parse_tile_path
 
+from .conditional import is_known
 from .database import Database
 from .log import log_folder
 from .log_files import ENVELOPE, LogFolder
@@ -64,7 +65,7 @@ def get_log_proof(request: Request, collection: Id, item: Id) -> Response:
     body = format_item_proof(item_log_proof(_database(request), collection, item))
     tag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache"}  # it changes with every checkpoint
-    if request.headers.get("if-none-match") == tag:
+    if is_known(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 

@@ -1,5 +1,6 @@
 """Around every request: a limit on its body, an id, and one line in the log."""
 
+import asyncio
 import logging
 import time
 import uuid
@@ -12,46 +13,61 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eocat.verify.terminal import printable
 
+BODY_TIMEOUT_S = 30  # for a body of 1 MiB at most
+
 access = logging.getLogger("eocat.access")
 request_id: ContextVar[str] = ContextVar("request_id", default="-")  # of the request that is being answered
 
 
-class BodyTooLarge(Exception):
-    """More bytes came than the limit allows."""
+class BodyRefused(Exception):
+    """The body is longer than the limit allows (413), or comes too slowly (408)."""
 
 
 class BodyLimit:
-    """Answers 413 to a body above `limit_bytes`, whether or not its length was announced."""
+    """Answers 413 to a body above `limit_bytes`, announced or not, and 408 to one that takes too long."""
 
-    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, limit_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> None:
         self.app = app
         self.limit_bytes = limit_bytes
+        self.timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        received = 0
+        received, complete, refused = 0, False, 0
+        deadline = time.monotonic() + self.timeout_s
 
         async def limited() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete, refused
+            try:  # after the body, what is waited for is that the client goes away
+                async with asyncio.timeout(None if complete else max(0.0, deadline - time.monotonic())):
+                    message = await receive()
+            except TimeoutError:
+                refused = 408
+                raise BodyRefused from None
             received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if received > self.limit_bytes:
-                raise BodyTooLarge
+                refused = 413
+                raise BodyRefused
             return message
 
         async def held(message: Message) -> None:
             """What the app answers, unless that is about the body that it never got."""
-            if received <= self.limit_bytes:
+            if not refused:
                 await send(message)
 
-        with suppress(BodyTooLarge):
+        with suppress(BodyRefused):
             await self.app(scope, limited, held)
-        if received > self.limit_bytes:
-            sentence = f"the body is longer than {self.limit_bytes} bytes"
-            response = JSONResponse({"code": "BodyTooLarge", "description": sentence}, status_code=413)
-            await response(scope, receive, send)
+        if refused:
+            sentence = (
+                f"the body is longer than {self.limit_bytes} bytes"
+                if refused == 413
+                else f"the body took longer than {self.timeout_s:g} s"
+            )
+            answer = {"code": "BodyTooLarge" if refused == 413 else "BodyTooSlow", "description": sentence}
+            await JSONResponse(answer, refused, {"Connection": "close"})(scope, receive, send)
 
 
 class RequestLog:

@@ -1,7 +1,7 @@
 """What goes wrong in a request, as a status and one sentence: never SQL, a path or a traceback.
 
 400  the request is malformed, or asks what the database cannot answer     409  two embedding spaces
-404  no such collection, item, row or asset                                413  body above 1 MiB
+404  no such collection, item, row or asset    410  file of a withdrawn item    413  body above 1 MiB
 503  a file or the database is not there, or the answer takes too long     500  a fault of ours
 """
 
@@ -21,7 +21,7 @@ from eocat.verify.errors import Malformed, Unavailable
 from eocat.verify.terminal import printable
 
 from .middleware import request_id
-from .similar import NotFound, TwoSpaces
+from .similar import Gone, NotFound, TwoSpaces
 
 log = logging.getLogger("eocat.service")
 
@@ -30,6 +30,7 @@ _PGSTAC_SENTENCES = re.compile(r"Operator [\w<>=]+ Not Supported\.|The [\w<>=]+ 
 _UNANSWERABLE = (
     "the request asks for something that the catalogue cannot search for: check its values and tokens"
 )
+STATUSES = {Malformed: 400, NotFound: 404, TwoSpaces: 409, Gone: 410, Unavailable: 503}
 _SLOW = "the answer takes too long to find: ask for a smaller area, time or limit"
 
 
@@ -44,14 +45,8 @@ def sentence_for(error: Exception) -> tuple[int, str]:
             return sentence_for(cause)
         case StarletteHTTPException():
             return error.status_code, str(error.detail)[:300]
-        case Malformed():
-            return 400, str(error)
-        case NotFound():
-            return 404, str(error)
-        case TwoSpaces():
-            return 409, str(error)
-        case Unavailable():
-            return 503, str(error)
+        case Malformed() | NotFound() | TwoSpaces() | Gone() | Unavailable():
+            return STATUSES[type(error)], str(error)
         case asyncpg.QueryCanceledError():
             return 503, _SLOW
         case asyncpg.RaiseError() if _PGSTAC_SENTENCES.fullmatch(str(error)):
@@ -90,7 +85,7 @@ def add_refusals(app: FastAPI) -> None:
     """Answer every error of the app, and of the libraries it is made of, with `refuse`."""
     kinds: tuple[type[Exception], ...] = (
         RequestValidationError, ValidationError, HTTPException, StarletteHTTPException, Malformed, NotFound,
-        TwoSpaces, Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, orjson.JSONDecodeError,
+        Gone, TwoSpaces, Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, orjson.JSONDecodeError,
         OSError, Exception,
     )  # fmt: skip
     handler: Callable[[Request, Exception], Awaitable[Response]] = refuse

@@ -18,14 +18,16 @@ from fastapi.responses import FileResponse, Response
 from stac_fastapi.types.requests import get_base_url
 
 from eocat.verify.errors import Malformed, Unavailable
+from eocat.verify.history import Status
 from eocat.verify.projection import ATTESTATION
 from eocat.verify.statement import format_time
 
+from .conditional import is_known
+from .item_page import GEOJSON
 from .query import SimilarRequest, parse_body, parse_query
 from .rows import Show, features, row_feature
-from .similar import NotFound, find
+from .similar import Gone, NotFound, find
 
-GEOJSON = "application/geo+json"
 SIMILARITY = "urn:eocat:similarity:v1"
 MAX_PROOFS = 100  # of one answer: each carries its item's envelopes
 
@@ -74,6 +76,7 @@ async def get_history(request: Request, collection: Id, item: Id) -> Response:
     return _tagged(request, body, "application/json")
 
 
+@router.head("/collections/{collection}/items/{item}/assets/{key}", include_in_schema=False)
 @router.get("/collections/{collection}/items/{item}/assets/{key}", summary="A file of an item")
 async def get_asset(request: Request, collection: Id, item: Id, key: Id) -> Response:
     if key == ATTESTATION:
@@ -81,13 +84,16 @@ async def get_asset(request: Request, collection: Id, item: Id, key: Id) -> Resp
         return _tagged(request, b"".join(lines), "application/jsonl")
     async with request.app.state.get_connection(request, "r") as connection:
         record = await connection.fetchrow(
-            "SELECT location, assets -> $3 AS asset FROM eocat.shard WHERE collection = $1 AND item_id = $2",
+            """SELECT location, status, assets -> $3 AS asset FROM eocat.shard
+                WHERE collection = $1 AND item_id = $2""",
             collection,
             item,
             key,
         )
     if record is None or record["asset"] is None:
         raise NotFound(f"the catalogue holds no asset {key} of {collection}/{item}")
+    if record["status"] == Status.WITHDRAWN.value:
+        raise Gone(f"{collection}/{item} has been withdrawn, and its files with it: see its history")
     asset = record["asset"]
     path = FilePath(record["location"]) / asset["name"]
     if not path.is_file():
@@ -97,7 +103,7 @@ async def get_asset(request: Request, collection: Id, item: Id, key: Id) -> Resp
         "Cache-Control": "public, max-age=31536000, immutable",
         **_INERT,
     }
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if is_known(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return FileResponse(path, media_type=asset["type"], headers=headers)
 
@@ -140,6 +146,6 @@ async def _events(request: Request, collection: str, item: str) -> list[Any]:
 def _tagged(request: Request, body: bytes, media_type: str) -> Response:
     """A response that its own digest names: a client that has it is told so with 304."""
     headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "Cache-Control": "public, max-age=300"}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if is_known(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=media_type, headers=headers)

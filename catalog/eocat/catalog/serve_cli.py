@@ -89,6 +89,16 @@ def serve(
     metrics: Annotated[
         str | None, typer.Option(metavar="ADDRESS:PORT", help="Answer Prometheus there (default: nowhere).")
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, envvar="EOCAT_RATE", help="Requests a second of one client (default: any)."),
+    ] = None,
+    proxies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--proxy", help="Address or network of a proxy whose X-Forwarded-For counts. Repeatable."
+        ),
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="A line of text, or a JSON object.")] = LogFormat.TEXT,
 ) -> None:
     """Run the service in the foreground, on the embedded database or EOCAT_DATABASE_URL."""
@@ -97,6 +107,7 @@ def serve(
     with needs("serve"):
         from . import serving
         from .database import find_database
+        from .guards import parse_rate
         from .log import advance
 
         place = (home or default_home()).absolute()
@@ -112,4 +123,4 @@ def serve(
             serving.run_intake(place, host, port, trust or (place / "trust" if home else None), watched)
         else:
             note(f"serving at {serving.service_url(host, port)}")
-            serving.run(place, host, port, watched)
+            serving.run(place, host, port, watched, parse_rate(rate, proxies or []) if rate else None)

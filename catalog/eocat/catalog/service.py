@@ -30,7 +30,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from .api_settings import build_settings
+from .conditional import Conditional
 from .database import Database
+from .guards import Rate, RateLimit, SecurityHeaders
 from .log_routes import router as log_router
 from .middleware import BodyLimit, RequestLog
 from .query import MAX_BODY_BYTES
@@ -45,6 +47,8 @@ SESSION = {
     "plan_cache_mode": "force_custom_plan",  # a plan that is to fit every filter fits none
     "max_parallel_workers_per_gather": "0",  # to start workers takes longer than most answers do (20 ms)
 }
+
+EXPOSED = ["ETag", "Link", "Retry-After", "X-Request-Id", "OGC-NumberMatched", "OGC-NumberReturned"]
 
 Limit = Annotated[PositiveInt, AfterValidator(lambda limit: min(limit, MAX_PAGE))]
 PageSize = Annotated[Limit | None, Query(description=f"Items on a page, at most {MAX_PAGE}.")]
@@ -72,8 +76,8 @@ class SearchPost(PgstacSearch):  # type: ignore[misc]
         return value
 
 
-def create_app(database: Database) -> FastAPI:
-    """The application; its connections open when the server starts it."""
+def create_app(database: Database, rate: Rate | None = None) -> FastAPI:
+    """The application; its connections open when the server starts it. rate: of each client, None: any."""
     settings = _settings()
     extensions = Extensions(settings=settings)
 
@@ -115,8 +119,14 @@ def create_app(database: Database) -> FastAPI:
         health_check=health,  # type: ignore[arg-type]  # a route may take the request
         middlewares=[  # the last one is the outermost
             Middleware(BodyLimit, limit_bytes=MAX_BODY_BYTES),
+            Middleware(Conditional),
             Middleware(BrotliMiddleware),
-            Middleware(CORSMiddleware, allow_origins="*", allow_methods=["GET", "POST"], allow_headers="*"),
+            *([Middleware(RateLimit, rate=rate)] if rate else []),
+            Middleware(SecurityHeaders),
+            Middleware(
+                CORSMiddleware, allow_origins="*", allow_methods=["GET", "HEAD", "POST"], allow_headers="*",
+                expose_headers=EXPOSED,
+            ),
             Middleware(RequestLog),
         ],
     )  # fmt: skip

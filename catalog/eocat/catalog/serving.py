@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from .database import Database
+    from .guards import Rate
 
 MAX_WRITERS = 64
 START_TIMEOUT_S = 60
@@ -67,7 +68,7 @@ class Watched:
     log_format: str = "text"  # or "json": an object on each line
 
 
-def run(home: Path, host: str, port: int, watched: Watched = Watched()) -> None:
+def run(home: Path, host: str, port: int, watched: Watched = Watched(), rate: "Rate | None" = None) -> None:
     """Serve in the foreground until a signal ends it; ConfigError if the address cannot be had."""
     import uvicorn
 
@@ -77,7 +78,7 @@ def run(home: Path, host: str, port: int, watched: Watched = Watched()) -> None:
     check_address(host, port)
     _log_to_stderr(watched.log_format)
     database = find_database(home)
-    app = _counted(create_app(database), database, watched)
+    app = _counted(create_app(database, rate), database, watched)
     uvicorn.Server(server_config(app, host, port)).run()
 
 

@@ -39,6 +39,10 @@ class NotFound(Exception):
     """The catalogue has no such collection, item or row (404)."""
 
 
+class Gone(Exception):
+    """The catalogue had it, and it has been withdrawn (410)."""
+
+
 class TwoSpaces(Exception):
     """The collections asked, or the row given, are of different embedding spaces (409)."""
 

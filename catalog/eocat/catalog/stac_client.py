@@ -1,28 +1,34 @@
 """STAC's own endpoints: stac-fastapi-pgstac's client, with what we serve otherwise.
 
-Items are hydrated here rather than in the database and answered as ready bytes (4 to 6 times faster pages);
-links and asset hrefs are made absolute in one hook, which search, items and item share; filters are bounded
-and boxes brought to what pgSTAC understands before it sees them.
+One hook, which search, items and item share, bounds filters and brings boxes to what pgSTAC understands
+before it sees them, and completes Items after it (item_page.py); they are answered as ready bytes.
 """
 
 from typing import Any
 
 import attr
 import orjson
+from asyncpg import Connection
 from fastapi import Request
 from fastapi.responses import Response
 from geojson_pydantic import MultiPolygon
 from stac_fastapi.pgstac.core import CoreCrudClient
+from stac_fastapi.pgstac.models.links import PagingLinks
 from stac_fastapi.pgstac.types.search import PgstacSearch
 from stac_fastapi.types.requests import get_base_url
+from starlette.concurrency import run_in_threadpool
 
 from eocat.verify.errors import Malformed
 
 from .cql2 import check_filter, parse_filter
-from .documents import MODELS, item_path
+from .geoparquet import MEDIA_TYPE as PARQUET
+from .geoparquet import accepts_parquet, format_items
+from .item_page import GEOJSON, complete_item
+from .item_view import PREDECESSOR, SUCCESSOR
+from .landing import landing_html, prefers_html
 from .query import check_geometry, split_bbox
 from .queryables import check_properties
-from .routes import GEOJSON, SIMILARITY
+from .routes import SIMILARITY
 
 # What is served beyond what the library says: pystac-client 0.9 knows sort by 1.0 only, newer ones by 1.1.
 CONFORMANCE = [
@@ -33,6 +39,14 @@ CONFORMANCE = [
 ]
 
 
+HELD = """
+SELECT c.id, pgstac.get_collection(c.id) ->> 'title' AS title, c.encoder,
+       count(s.shard_id) AS items, coalesce(sum(s.row_count), 0)::bigint AS rows
+  FROM eocat.collection c LEFT JOIN eocat.shard s ON s.collection = c.id AND s.status <> 'withdrawn'
+ GROUP BY c.id ORDER BY c.id
+"""
+
+
 @attr.s
 class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no types
     """The catalogue's client. Answers about Items are GeoJSON bytes, never models."""
@@ -41,6 +55,11 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
         return sorted({*super().conformance_classes(), *CONFORMANCE})
 
     async def landing_page(self, **kwargs: Any) -> Any:
+        request = kwargs["request"]
+        if prefers_html(request.headers.get("accept", "")):
+            async with request.app.state.get_connection(request, "r") as connection:
+                held = await connection.fetch(HELD)
+            return landing_html(get_base_url(request), [dict(record) for record in held])
         page = await super().landing_page(**kwargs)
         href = f"{get_base_url(kwargs['request'])}search/similar"
         for method in ("POST", "GET"):
@@ -55,16 +74,18 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
         return page
 
     async def post_search(self, search_request: PgstacSearch, request: Request, **kwargs: Any) -> Response:
-        return _geojson(await super().post_search(search_request, request=request, **kwargs))
+        return await _page(request, await super().post_search(search_request, request=request, **kwargs))
 
     async def get_search(self, request: Request, **kwargs: Any) -> Response:
-        return _geojson(await super().get_search(request=request, **_bounded(kwargs)))
+        return await _page(request, await super().get_search(request=request, **_bounded(kwargs)))
 
     async def item_collection(self, collection_id: str, request: Request, **kwargs: Any) -> Response:
-        return _geojson(await super().item_collection(collection_id, request=request, **_bounded(kwargs)))
+        found = await super().item_collection(collection_id, request=request, **_bounded(kwargs))
+        return await _page(request, found)
 
     async def get_item(self, item_id: str, collection_id: str, request: Request, **kwargs: Any) -> Response:
-        return _geojson(await super().get_item(item_id, collection_id, request=request, **kwargs))
+        item = await super().get_item(item_id, collection_id, request=request, **kwargs)
+        return Response(orjson.dumps(item), media_type=GEOJSON, headers=_versions(item))
 
     async def all_collections(self, request: Request, **kwargs: Any) -> Any:
         return await super().all_collections(request=request, **_bounded(kwargs))
@@ -80,10 +101,28 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
             _refuse_value_error(check_geometry, search_request.intersects.model_dump())
         if search_request.bbox is not None:
             _flatten_box(search_request)
-        found = await super()._search_base(search_request, request=request)
-        for item in found["features"]:
-            _complete(item, get_base_url(request))
-        return found
+        async with request.app.state.get_connection(request, "r") as connection:
+            if search_request.collections is None and search_request.ids is None:
+                search_request.collections = await _embedded_collections(connection)
+            search_request.conf = {"nohydrate": True}
+            asked = search_request.model_dump_json(exclude_none=True, by_alias=True)
+            found = await connection.fetchval("SELECT * FROM search($1::text::jsonb)", asked)
+        fields = getattr(search_request, "fields", None)
+        include, exclude = (fields.include or set(), fields.exclude or set()) if fields else (set(), set())
+        base_url = get_base_url(request)
+        features = [
+            complete_item(item, item.pop("pgstac:base_item", {}), base_url, include, exclude)
+            for item in found["features"]
+        ]
+        tokens = {link["rel"]: link["href"].partition(f"token={link['rel']}:")[2] for link in found["links"]}
+        links = PagingLinks(request=request, next=tokens.get("next"), prev=tokens.get("prev"))
+        return {**found, "features": features, "links": await links.get_links()}
+
+
+async def _embedded_collections(connection: Connection) -> list[str] | None:
+    """Where a search looks that names neither collections nor ids: encoders are found by asking for them."""
+    found: list[str] = await connection.fetchval("SELECT array_agg(id) FROM eocat.collection") or []
+    return found or None
 
 
 def new_client(search_model: type[PgstacSearch]) -> StacClient:
@@ -122,41 +161,30 @@ def _flatten_box(search: PgstacSearch) -> None:
     )
 
 
-def _complete(item: dict[str, Any], base_url: str) -> None:
-    """Make asset hrefs absolute, and add links to the Item's history and proof unless `fields` drops them."""
-    if "start_datetime" in item.get("properties", {}):
-        item["properties"].setdefault("datetime", None)  # pgSTAC drops nulls, STAC wants this one
-    if "start_datetime" in item.get("properties", {}):
-        item["properties"].setdefault("datetime", None)  # pgSTAC drops nulls, STAC wants this one
-    for asset in item.get("assets", {}).values():
-        if asset.get("href", "").startswith("collections/"):
-            asset["href"] = base_url + asset["href"]
-    if "links" in item and item.get("collection") not in (None, MODELS):
-        own = base_url + item_path(item["collection"], item["id"])
-        item["links"] += [
-            {
-                "rel": "history",
-                "href": f"{own}/history",
-                "type": "application/json",
-                "title": "Signed history",
-            },
-            {
-                "rel": "proof",
-                "href": f"{own}/rows/0/proof",
-                "type": GEOJSON,
-                "title": "Proof of the first row",
-            },
-            {
-                "rel": "log-proof",
-                "href": f"{own}/log-proof",
-                "type": "application/json",
-                "title": "Place in the transparency log",
-            },
-        ]
+async def _page(request: Request, value: Any) -> Response:
+    """A page of Items as GeoJSON or, where that is asked for, as GeoParquet.
 
-
-def _geojson(value: Any) -> Response:
+    A table has no place for links: the next page's is a header.
+    """
     if isinstance(value, Response):  # with `fields`, the library has made one
-        value.headers["content-type"] = GEOJSON
-        return value
-    return Response(orjson.dumps(value), media_type=GEOJSON)
+        value = orjson.loads(value.body)
+    if not accepts_parquet(request.headers.get("accept", "")):
+        return Response(orjson.dumps(value), media_type=GEOJSON, headers={"Vary": "Accept"})
+    data = await run_in_threadpool(format_items, value["features"])
+    headers = {"Vary": "Accept", "OGC-NumberReturned": str(len(value["features"]))}
+    if "numberMatched" in value:
+        headers["OGC-NumberMatched"] = str(value["numberMatched"])
+    following = next((link for link in value["links"] if link["rel"] == "next"), None)
+    if following and request.method == "GET":
+        headers["Link"] = f'<{following["href"]}>; rel="next"; type="{PARQUET}"'
+    return Response(data, media_type=PARQUET, headers=headers)
+
+
+def _versions(item: dict[str, Any]) -> dict[str, str]:
+    """Headers that lead from an Item to the one before or after it, for clients that read no links."""
+    links = [
+        f'<{link["href"]}>; rel="{link["rel"]}"'
+        for link in item.get("links", [])
+        if link["rel"] in (SUCCESSOR, PREDECESSOR)
+    ]
+    return {"Link": ", ".join(links)} if links else {}

@@ -20,6 +20,7 @@ from eocat.producer.signer import KeyFile
 from eocat.verify.errors import ConfigError, LogViolation
 from eocat.verify.history import Status
 from eocat.verify.keys import parse_key
+from eocat.verify.log.absence import check_absence, parse_absence
 from eocat.verify.log.cosignature import cosigned_message, format_cosignature
 from eocat.verify.log.entry import entry_of, parse_entry
 from eocat.verify.log.item_proof import check_log_proof, parse_item_proof
@@ -311,12 +312,15 @@ def test_the_service_shows_log_and_proofs(world: LogWorld) -> None:
             assert proof.events[-1].index in (1, 4)
             again = requests.get(link["href"], headers={"If-None-Match": answer.headers["etag"]}, timeout=30)
             assert again.status_code == 304
+        for collection, item in (("demo", "nothing"), ("demo", "s1a"), ("other", "s1")):
+            answer = requests.get(f"{url}/collections/{collection}/items/{item}/log-proof", timeout=30)
+            check_absence(parse_absence(answer.content), collection, item, checkpoint)
         for path in (
             "log/tile/0/001", "log/tile/0/000", "log/tile/0/00", "log/tile/00/000",
             "log/tile/entries/000.p/7",
             "log/tile/0/000.p/06", "log/tile/0/..%2f..%2f..%2fcatalogue-keys%2flog.pem",
             "log/envelope/" + "0" * 64, "log/envelope/..%2f..%2fcatalogue-keys%2flog.pem", "log/envelope/x",
-            "log/", "collections/demo/items/nothing/log-proof", "collections/other/items/s1/log-proof",
+            "log/",
         ):  # fmt: skip
             missing = requests.get(f"{url}/{path}", timeout=30)
             assert missing.status_code == 404, path

@@ -24,6 +24,7 @@ def log_vectors(made: Made) -> Iterator[tuple[str, Vector]]:
     made.attestation.write_bytes(b"".join(line + b"\n" for line in world.envelopes))
     world.log.publish(FEB)  # a larger tree: nothing new but its head map
     yield from log_proofs(world)
+    yield from absences(world)
     yield from hits(world)
     yield from bundles(world)
 
@@ -115,6 +116,30 @@ LIES: dict[str, tuple[str, Edit]] = {
     "checkpoint-beyond": ("MALFORMED", lambda p: p["events"][1].update(checkpoint=2)),
     "member-more": ("MALFORMED", lambda p: p.update(extra=1)),
 }
+
+
+def absences(world: World) -> Iterator[tuple[str, Vector]]:
+    """The log holds s2/scene alone."""
+    newest = world.log.cosign(world.log.published[-1].size, TODAY)
+
+    def of(
+        path: str, outcome: str = "VERIFIED", shown: str | None = None, edit: Edit | None = None
+    ) -> Vector:
+        proof = world.log.absence(shown or path, newest=newest)
+        if edit:
+            edit(proof["heads"]["absent"])
+        return judged("absence", outcome, trust_json(), item=path, absence=proof)
+
+    yield "good/absence-of-an-item", of("s2/other")
+    yield "good/absence-of-a-collection", of("s1/scene")
+    yield "bad/absence-of-what-is-there", of("s2/scene", "LOG_VIOLATION", "s2/other")
+    yield (
+        "bad/absence-neighbour-left-out",
+        of("s2/other", "LOG_VIOLATION", edit=lambda a: a.update(after=None)),
+    )
+    side = of("s2/other", "LOG_VIOLATION", edit=lambda a: a.update(before=a["after"], after=a["before"]))
+    yield "bad/absence-other-side", side
+    yield "bad/absence-name", of("s2/other", "MALFORMED", edit=lambda a: a["after"].update(name="../x"))
 
 
 def hits(world: World) -> Iterator[tuple[str, Vector]]:

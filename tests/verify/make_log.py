@@ -5,7 +5,7 @@ same formats is in tests/catalog and tests/walk.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -15,9 +15,10 @@ from eocat.verify import canonical
 from eocat.verify.dsse import parse_envelope
 from eocat.verify.events import parse_event
 from eocat.verify.history import Status, replay
+from eocat.verify.log.absence import ABSENCE_FORMAT
 from eocat.verify.log.checkpoint import Checkpoint
 from eocat.verify.log.entry import entry_of, format_entry
-from eocat.verify.log.heads import Head, HeadMap, Included, format_heads
+from eocat.verify.log.heads import Absent, Head, HeadMap, Included, format_heads
 from eocat.verify.log.item_proof import LOG_PROOF_FORMAT
 from eocat.verify.log.note import format_vkey
 from eocat.verify.merkle import Tree, build_tiles, leaf_hash, tree_of
@@ -39,6 +40,13 @@ def posix(time: str) -> int:
 
 def hexes(path: Sequence[bytes]) -> list[str]:
     return [node.hex() for node in path]
+
+
+def neighbours(absent: Absent[Any]) -> dict[str, Any]:
+    return {
+        side: one and {"index": one.index, "path": hexes(one.path), **asdict(one.leaf)}
+        for side, one in (("before", absent.before), ("after", absent.after))
+    }
 
 
 @dataclass
@@ -143,6 +151,29 @@ class MadeLog:
                 "status": inner.leaf.status, "payload": inner.leaf.payload,
             },
         }  # fmt: skip
+
+    def absence(self, path: str, *, newest: bytes | None = None) -> dict[str, Any]:
+        """The absence document (JSON) of an item that the log does not hold."""
+        collection, item = path.split("/")
+        last = self.published[-1]
+        outer = last.heads.collections.prove(collection)
+        if isinstance(outer, Included):
+            inner = last.heads.items[collection].prove(item)
+            assert isinstance(inner, Absent)
+            mapped = {"index": outer.index, "path": hexes(outer.path), "items": outer.leaf.items}
+            absent = {"collection": mapped | {"root": outer.leaf.root}, **neighbours(inner)}
+        else:
+            absent = neighbours(outer)
+        return {
+            "type": ABSENCE_FORMAT,
+            "checkpoint": (newest or last.note).decode(),
+            "heads": {
+                "index": last.size - 1,
+                "path": hexes(self.tree(last.size).prove(last.size - 1)),
+                "collections": {"count": last.heads.heads.collections, "root": last.heads.heads.root},
+                "absent": absent,
+            },
+        }
 
     @staticmethod
     def _head(envelopes: list[bytes]) -> tuple[int, str, str]:

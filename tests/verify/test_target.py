@@ -11,7 +11,7 @@ import pytest
 from make_events import event_after, signed
 from make_log import proof_bytes
 from make_shard import NOW, PRODUCER, STRANGER, Made, entry, make_shard, policy
-from make_world import World, fresh, make_world, trust
+from make_world import TODAY, World, fresh, make_world, trust
 from test_fetch import Answer, Server, send
 
 from eocat.verify.bringing import bring
@@ -116,6 +116,40 @@ def test_files_belong_to_bundles(made: Made) -> None:
 def test_nothing_of_that_name_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="no file or folder"):
         judge("./nothing", question(), API)
+
+
+# --- an Item that is not there
+
+ADDRESS = "/collections/s2/items/gone"
+
+
+def absent(server: Server, proof: Any) -> Report:
+    server.answers[f"{ADDRESS}/log-proof"] = send(200, proof_bytes(proof)) if proof else send(404, b"")
+    return judge(server.url + ADDRESS, question(trust()), API)
+
+
+def test_a_catalogue_without_the_item_and_a_log_that_agrees(world: World, server: Server) -> None:
+    newest = world.log.cosign(world.log.published[-1].size, TODAY)
+    report = absent(server, world.log.absence("s2/gone", newest=newest))
+    assert report.outcome is Outcome.UNAVAILABLE
+    assert [step.mark for step in report.steps] == ["FAILED", "ok"], report.to_text()
+
+
+def test_attack_45_and_55_a_catalogue_without_the_item_and_a_log_that_knows_it(
+    world: World, server: Server
+) -> None:
+    assert absent(server, fresh(world)).outcome is Outcome.HISTORY_BROKEN
+    newest = world.log.cosign(world.log.published[-1].size, TODAY)
+    lie = world.log.absence("s2/gone", newest=newest)
+    lie["heads"]["absent"]["before"] = None
+    lie["heads"]["absent"]["after"] = None
+    assert absent(server, lie).outcome is Outcome.LOG_VIOLATION
+
+
+def test_a_catalogue_that_says_nothing_of_its_log(world: World, server: Server) -> None:
+    report = absent(server, None)
+    assert report.outcome is Outcome.UNAVAILABLE
+    assert [step.mark for step in report.steps] == ["FAILED", "--"]
 
 
 # --- eocat fetch

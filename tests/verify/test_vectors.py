@@ -20,7 +20,7 @@ from eocat.verify.geometry import format_wkb
 from eocat.verify.history import Status
 from eocat.verify.hit import check_hit
 from eocat.verify.keys import parse_key
-from eocat.verify.logged import check_logged
+from eocat.verify.logged import check_absent, check_logged
 from eocat.verify.merkle import build_tiles, leaf_hash, root_from_path, tree_of
 from eocat.verify.policy import parse_policy
 from eocat.verify.projection import differences, project
@@ -126,6 +126,13 @@ def judge_logproof(vector: Vector) -> Outcome:
     return worst_of([trust.signature, trust.history, trust.log])
 
 
+def judge_absence(vector: Vector) -> Outcome:
+    policy, now = parse_policy(json.dumps(vector["policy"]).encode()), datetime.fromisoformat(vector["now"])
+    assert policy.log is not None
+    step = check_absent(canonical.encode(vector["absence"]), *vector["item"].split("/"), policy.log, now)
+    return step.outcome or Outcome.VERIFIED
+
+
 def judge_bundle(vector: Vector) -> Outcome:
     """All that can be said without the data files: steps 1, 2, 3 and 6."""
     policy, now = parse_policy(json.dumps(vector["policy"]).encode()), datetime.fromisoformat(vector["now"])
@@ -141,7 +148,7 @@ def worst_of(steps: list[Step]) -> Outcome:
 JUDGES: dict[str, Callable[[Vector], Outcome]] = {
     "row": judge_row, "pixels": judge_pixels, "tree": judge_tree, "proof": judge_proof, "key": judge_key,
     "space": judge_space, "envelope": judge_envelope, "item": judge_item, "hit": judge_hit,
-    "logproof": judge_logproof, "bundle": judge_bundle,
+    "logproof": judge_logproof, "bundle": judge_bundle, "absence": judge_absence,
     "closeness": judge_closeness,
 }  # fmt: skip
 

@@ -335,6 +335,15 @@ def test_attack_58_other_weights_under_the_same_name_fail_the_lineage(logged: Lo
     assert logged.judge("first", sources=tmp_path).outcome is Outcome.LINEAGE_FAILED
 
 
+def test_attack_46_an_item_that_was_never_registered(logged: Logged, tmp_path: Path) -> None:
+    """The catalogue has none, and its log proves that it never had; without that, nothing would."""
+    trust = tmp_path / "policy.json"
+    trust.write_text(logged.policy.model_dump_json(by_alias=True))
+    for name in ("coasts/nothing", "coasts/aaa", "elsewhere/first"):
+        ran = eocat("verify", name, "--api", logged.url, "--trust", trust, cwd=tmp_path, code=60)
+        assert f"log        ok     no event of {name} among" in ran, ran
+
+
 def test_without_a_log_proof_it_is_incomplete(logged: Logged) -> None:
     """A server that withholds the proof cannot pass for one that has it."""
     evidence = replace(logged.gather("first"), log_proof=None)

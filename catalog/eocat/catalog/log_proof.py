@@ -6,10 +6,11 @@ checked stand in `eocat.verify.log.item_proof`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from eocat.verify.log.heads import Included, LeafT, SortedTree
+from eocat.verify.log.absence import ABSENCE_FORMAT, Absence
+from eocat.verify.log.heads import Absent, Included, LeafT, SortedTree
 from eocat.verify.log.item_proof import LOG_PROOF_FORMAT, ItemProof
 from eocat.verify.log.note import parse_note
 from eocat.verify.merkle import Tree
@@ -36,14 +37,19 @@ class _Shown:
     note: bytes
 
 
-def item_log_proof(database: Database, collection: str, item: str) -> ItemProof:
-    """The proof at the newest checkpoint; NotFound if the published log does not know the item."""
+def item_log_proof(database: Database, collection: str, item: str) -> ItemProof | Absence:
+    """The proof at the newest checkpoint, or that the log holds no event of the item there.
+
+    NotFound where nothing has been published yet.
+    """
     with database.connect("reader") as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         row = connection.execute(
             "SELECT size, note FROM eocat.log_checkpoint ORDER BY size DESC LIMIT 1"
         ).fetchone()
-        newest = _Shown(row[0], _renewed(database, bytes(row[1]))) if row else _Shown(0, b"")
+        if row is None:
+            raise NotFound("the log has published no checkpoint yet")
+        newest = _Shown(row[0], _renewed(database, bytes(row[1])))
         events = [
             (index, _Shown(size, bytes(note)) if size is not None else newest)
             for index, size, note in connection.execute(
@@ -51,7 +57,7 @@ def item_log_proof(database: Database, collection: str, item: str) -> ItemProof:
             )
         ]
         if not events:
-            raise NotFound(f"the published log holds no event of {collection}/{item}")
+            return _absence(connection, newest, collection, item)
         return _build(connection, newest, events, collection, item)
 
 
@@ -101,6 +107,38 @@ def _heads(connection: Connection, tree: Tree, collection: str, item: str) -> di
             "payload": inner.leaf.payload,
         },
     }
+
+
+def _absence(connection: Connection, newest: _Shown, collection: str, item: str) -> Absence:
+    tree, collections = tree_at(connection, newest.size), collections_at(connection, newest.size)
+    outer = collections.prove(collection)
+    if isinstance(outer, Included):
+        heads = heads_at(connection, collection, newest.size)
+        mapped = {"index": outer.index, "path": _hex(outer.path), "items": len(heads), "root": heads.root()}
+        absent = {"collection": mapped, **_neighbours(heads.prove(item))}
+    else:
+        absent = _neighbours(outer)
+    document = {
+        "type": ABSENCE_FORMAT,
+        "checkpoint": newest.note.decode(),
+        "heads": {
+            "index": tree.size - 1,
+            "path": _hex(tree.prove(tree.size - 1)),
+            "collections": {"count": len(collections), "root": collections.root()},
+            "absent": absent,
+        },
+    }
+    return validated(Absence, document, what="absence proof")
+
+
+def _neighbours(found: Included[LeafT] | Absent[LeafT]) -> dict[str, Any]:
+    if isinstance(found, Included):
+        raise RuntimeError(f"the log has no event of {found.leaf.name}, its head map does")
+    return {"before": _named(found.before), "after": _named(found.after)}
+
+
+def _named(one: Included[Any] | None) -> dict[str, Any] | None:
+    return {"index": one.index, "path": _hex(one.path), **asdict(one.leaf)} if one else None
 
 
 def _renewed(database: Database, recorded: bytes) -> bytes:

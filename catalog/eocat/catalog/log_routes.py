@@ -4,7 +4,8 @@
     GET /log/tile/<level>/<index>[.p/<width>]        immutable
     GET /log/tile/entries/<index>[.p/<width>]        immutable
     GET /log/envelope/<sha256>                       immutable
-    GET /collections/{c}/items/{i}/log-proof         the item's events and head at the newest checkpoint
+    GET /collections/{c}/items/{i}/log-proof         the item's events and head at the newest checkpoint,
+                                                     or that it has none
 
 The files could as well be served by any web server from HOME/log. A name is parsed before it becomes a path.
 """
@@ -16,6 +17,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from eocat.verify.errors import Malformed, Unavailable
+from eocat.verify.log.absence import Absence, format_absence
 from eocat.verify.log.item_proof import format_item_proof
 from eocat.verify.log.tiles import parse_tile_path
 
@@ -62,7 +64,8 @@ def get_envelope(request: Request, digest: str) -> Response:
 
 @router.get("/collections/{collection}/items/{item}/log-proof", summary="An item's place in the log")
 def get_log_proof(request: Request, collection: Id, item: Id) -> Response:
-    body = format_item_proof(item_log_proof(_database(request), collection, item))
+    proof = item_log_proof(_database(request), collection, item)
+    body = format_absence(proof) if isinstance(proof, Absence) else format_item_proof(proof)
     tag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache"}  # it changes with every checkpoint
     if is_known(request.headers.get("if-none-match"), tag):

@@ -11,6 +11,7 @@
     ├── Stale            26   a trust root has expired, or root or policy are older than what was seen
     ├── Malformed        50   a strict parser or a limit refused the bytes
     └── Unavailable      60   something could not be fetched or reached
+        └── NotThere     60   the server that was asked says that it has no such thing
 
 The outcomes of a verification are no errors: they are values in `report.py`. Only a `cli` module exits.
 """
@@ -66,3 +67,7 @@ class Malformed(EocatError):
 
 class Unavailable(EocatError):
     exit_code = 60
+
+
+class NotThere(Unavailable):
+    pass

@@ -11,12 +11,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
 from . import canonical
-from .errors import Malformed, Unavailable
+from .errors import Malformed, NotThere, Unavailable
 from .evidence import MAX_ATTESTATION_BYTES, MAX_LOG_PROOF_BYTES, Evidence, asset_hrefs, split_envelopes
 from .projection import ATTESTATION
 
@@ -135,7 +136,8 @@ def _open(url: str, wanted: str | None = None) -> HTTPResponse:
         response: HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
-        raise Unavailable(f"{url} answered {error.code} {error.reason}") from None
+        kind = NotThere if error.code == HTTPStatus.NOT_FOUND else Unavailable
+        raise kind(f"{url} answered {error.code} {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise Unavailable(

@@ -17,9 +17,10 @@ from datetime import datetime, timedelta
 
 from .errors import Malformed
 from .history import Status
+from .log.absence import check_absence, parse_absence
 from .log.entry import entry_of
 from .log.item_proof import LogProofFailed, check_log_proof, parse_item_proof
-from .log.quorum import Judged, parse_log_policy
+from .log.quorum import Judged, LogPolicy, parse_log_policy
 from .policy import LogTrust
 from .report import Outcome, Step
 from .statement import format_time
@@ -57,20 +58,41 @@ def check_logged(
     newest = judged[-1]
     where = f"#{document.events[-1].index} of {newest.checkpoint.size} in {newest.checkpoint.origin}"
     if newest.as_of is None:
-        return Logged(
-            Step("log", f"{where}, but the policy asks no witness, so its age is unknown", checked=False)
-        )
+        return Logged(_fresh(where, newest, policy, trust, now))
     times = _witnessed(judged)
     seen = tuple(times[event.checkpoint] for event in document.events)
+    step = _fresh(f"{where}, seen {format_time(seen[-1])}", newest, policy, trust, now)
+    return Logged(step, seen, document.checkpoints[-1].note if step.outcome is None else None)
+
+
+def check_absent(proof: bytes, collection: str, item: str, trust: LogTrust, now: datetime) -> Step:
+    """The same step where the log is said to hold no event of an item; proof: its absence document."""
+    policy = parse_log_policy(trust.policy.encode())
+    try:
+        document = parse_absence(proof)
+        judged = policy.judge(document.checkpoint.encode(), now)
+        if (failed := _check_checkpoints([judged])) is not None:
+            return failed
+        check_absence(document, collection, item, judged.checkpoint)
+    except Malformed as error:
+        return Step("log", str(error), Outcome.MALFORMED)
+    except LogProofFailed as error:
+        return Step("log", str(error), error.outcome)
+    size, origin = judged.checkpoint.size, judged.checkpoint.origin
+    return _fresh(f"no event of {collection}/{item} among {size} in {origin}", judged, policy, trust, now)
+
+
+def _fresh(what: str, newest: Judged, policy: LogPolicy, trust: LogTrust, now: datetime) -> Step:
+    """Step 3, with what has been found out."""
+    if newest.as_of is None:
+        return Step("log", f"{what}, but the policy asks no witness, so its age is unknown", checked=False)
     age = max(now - newest.as_of, timedelta())
     limit = timedelta(hours=trust.maxAgeHours)
     text = (
-        f"{where}, seen {format_time(seen[-1])}, {len(newest.witnesses)}/{len(policy.witnesses)} witnesses, "
+        f"{what}, {len(newest.witnesses)}/{len(policy.witnesses)} witnesses, "
         f"age {_duration(age)} (at most {_duration(limit)})"
     )
-    if age > limit:
-        return Logged(Step("log", text, Outcome.STALE), seen)
-    return Logged(Step("log", text), seen, document.checkpoints[-1].note)
+    return Step("log", text, Outcome.STALE if age > limit else None)
 
 
 def _check_checkpoints(judged: Sequence[Judged]) -> Step | None:

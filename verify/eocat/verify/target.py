@@ -4,6 +4,7 @@ Of an item at a URL the small documents come first. Its files are downloaded, wi
 those documents are authentic: what nobody trusted has signed costs no download.
 """
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -13,14 +14,17 @@ from tempfile import TemporaryDirectory
 from . import canonical
 from .bundle import MAX_BUNDLE_BYTES, evidence_of, is_bundle, parse_bundle
 from .check import check
-from .errors import Malformed, Unavailable, UsageError
-from .evidence import Evidence, read_folder, read_item_file, read_limited
-from .fetch import fetch_documents, fetch_files, fetch_range
+from .errors import Malformed, NotThere, Unavailable, UsageError
+from .evidence import MAX_LOG_PROOF_BYTES, Evidence, read_folder, read_item_file, read_limited
+from .fetch import fetch_bytes, fetch_documents, fetch_files, fetch_range
 from .hit import MAX_HIT_BYTES, check_hit, format_hit, is_hit
+from .log.absence import is_absence
+from .logged import check_absent
 from .policy import Policy
 from .prove import prove_row
-from .report import Outcome, Report
+from .report import Outcome, Report, Step
 
+_ITEM_ADDRESS = re.compile(r"/collections/([A-Za-z0-9._-]{1,128})/items/([A-Za-z0-9._-]{1,128})$")
 AUTHENTIC = (
     Outcome.VERIFIED, Outcome.INCOMPLETE, Outcome.SUPERSEDED, Outcome.WITHDRAWN, Outcome.STALE,
     Outcome.RECOMPUTE_MISMATCH,  # as an auditor says, whom one may want to check
@@ -126,9 +130,36 @@ def _read_range(evidence: Evidence, key: str, offset: int, length: int) -> bytes
 
 
 def _judge_url(url: str, question: Question) -> Report:
-    documents = fetch_documents(url)
+    try:
+        documents = fetch_documents(url)
+    except NotThere as error:
+        return _judge_absent(url, question, str(error))
     first = check(documents.evidence, question.policy, now=question.now)
     if first.outcome not in AUTHENTIC:
         return question.of(documents.evidence)
     with TemporaryDirectory(prefix="eocat-verify-") as folder:
         return question.of(fetch_files(documents, Path(folder)))
+
+
+def _judge_absent(url: str, question: Question, why: str) -> Report:
+    """The report on an Item that a catalogue says it does not have: whether its log says the same.
+
+    Either way there is nothing to verify; but an item that the log holds is one that is kept from us.
+    """
+    steps = [Step("evidence", why, Outcome.UNAVAILABLE)]
+    place = _ITEM_ADDRESS.search(url)
+    trust = question.policy.log
+    if place is not None and trust is not None:
+        try:
+            proof = fetch_bytes(f"{url}/log-proof", MAX_LOG_PROOF_BYTES)
+            if is_absence(proof):
+                steps.append(check_absent(proof, place[1], place[2], trust, question.now))
+            else:
+                text = f"the log holds {place[1]}/{place[2]}, and the catalogue does not show it"
+                steps.append(Step("log", text, Outcome.HISTORY_BROKEN))
+        except Unavailable:
+            steps.append(
+                Step("log", "not checked: nothing shows that the log has no such item", checked=False)
+            )
+    required = question.require or question.policy.required_level
+    return Report(url, question.now, required, 0, tuple(steps))

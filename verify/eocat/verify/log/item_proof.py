@@ -42,7 +42,9 @@ class _Proven(Strict):
         return tuple(bytes.fromhex(node) for node in self.path)
 
 
-class _Placed(_Proven):
+class Placed(_Proven):
+    """A leaf's place in its tree, and the path that leads from it to the root."""
+
     index: Index
 
 
@@ -52,7 +54,7 @@ class Seen(_Proven):
     note: Annotated[str, Field(min_length=1, max_length=1 << 16)]
 
 
-class LoggedEvent(_Placed):
+class LoggedEvent(Placed):
     """Where the log holds an event, in which checkpoint's tree. Its place in the list says which event."""
 
     checkpoint: Annotated[int, Field(ge=0, le=MAX_EVENTS)]
@@ -63,18 +65,18 @@ class MapRoot(Strict):
     root: Hex32
 
 
-class MappedCollection(_Placed):
+class MappedCollection(Placed):
     items: Index
     root: Hex32
 
 
-class MappedItem(_Placed):
+class MappedItem(Placed):
     seq: Annotated[int, Field(ge=0, le=1 << 31)]
     status: Literal["active", "superseded", "obsolete", "withdrawn"]
     payload: Hex32
 
 
-class HeadProof(_Placed):
+class HeadProof(Placed):
     """The head map at `index`, the checkpoint's last entry, down to the item."""
 
     collections: MapRoot
@@ -161,18 +163,23 @@ def _check_events(proof: ItemProof, events: Sequence[Entry], checkpoints: Sequen
 
 def _check_map(proof: ItemProof, event: Entry, checkpoint: Checkpoint) -> None:
     heads = proof.heads
-    if heads.index != checkpoint.size - 1:
-        raise LogProofFailed(
-            f"the head map shown is entry {heads.index}, the newest is {checkpoint.size - 1}: it is stale"
-        )
     top = Heads(heads.collections.count, heads.collections.root)
-    _check_entry("the head map", format_heads(top), heads, checkpoint)
+    check_heads_entry(top, heads, checkpoint)
     collection = CollectionHeads(event.collection, heads.collection.items, heads.collection.root)
     item = Head(event.item, heads.item.seq, heads.item.status, heads.item.payload)
     check_included(
         Included(collection, heads.collection.index, heads.collection.nodes), top.collections, top.root
     )
     check_included(Included(item, heads.item.index, heads.item.nodes), collection.items, collection.root)
+
+
+def check_heads_entry(heads: Heads, placed: Placed, checkpoint: Checkpoint) -> None:
+    """LogProofFailed unless the checkpoint's last entry says what `heads` says."""
+    if placed.index != checkpoint.size - 1:
+        raise LogProofFailed(
+            f"the head map shown is entry {placed.index}, the newest is {checkpoint.size - 1}: it is stale"
+        )
+    _check_entry("the head map", format_heads(heads), placed, checkpoint)
 
 
 def _check_head(head: MappedItem, event: Entry, status: Status) -> None:
@@ -189,7 +196,7 @@ def _check_head(head: MappedItem, event: Entry, status: Status) -> None:
         )
 
 
-def _check_entry(what: str, entry: bytes, placed: _Placed, checkpoint: Checkpoint) -> None:
+def _check_entry(what: str, entry: bytes, placed: Placed, checkpoint: Checkpoint) -> None:
     found = root_from_path(leaf_hash(entry), placed.index, checkpoint.size, placed.nodes)
     if found != checkpoint.root:
         raise LogProofFailed(

@@ -12,6 +12,7 @@ import typer
 from eocat.verify.errors import ConfigError
 from eocat.verify.terminal import answer, answer_json, needs, note
 
+from .derive_cli import app as derive_app
 from .produce_cli import app as produce_app
 from .root_cli import app as root_app
 from .sequel_cli import app as sequel_app
@@ -26,6 +27,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(root_app, name="root")
 app.add_typer(trace_app, name="trace")
 app.add_typer(produce_app)  # without a name: its command stands beside the others
+app.add_typer(derive_app)
 app.add_typer(sequel_app)
 
 Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]

@@ -1,6 +1,6 @@
 """The footprint of a shard: the convex hull of its chips, cut at the antimeridian."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .chips import Chip
@@ -9,11 +9,15 @@ from .footprint import Point, quadrangle
 
 def outline(chips: Sequence[Chip], name: str) -> dict[str, Any]:
     """GeoJSON Polygon (MultiPolygon across ±180°) around all chips, longitude and latitude."""
-    near = chips[0].centre[0]
+    return around([chip.geometry for chip in chips], chips[0].centre[0], name)
+
+
+def around(geometries: Iterable[dict[str, Any]], near: float, name: str) -> dict[str, Any]:
+    """The same around footprints. near: a longitude in the middle of them, or within 180° of it."""
     points = {
         (x + 360 if x - near < -180 else x - 360 if x - near > 180 else x, y)
-        for chip in chips
-        for ring in _rings(chip.geometry)
+        for geometry in geometries
+        for ring in _rings(geometry)
         for x, y in ring
     }
     return quadrangle(_hull(sorted(points)), name)

@@ -6,7 +6,7 @@ last column, so that row i of a group of n starts at `data_page_offset + total_c
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,13 +88,27 @@ def write_shard(rows: ChipRows, shard: Path, row_hashes: Path, *, about: dict[st
 
     about: the `emb` metadata of the file. The bytes are the same for the same rows, `about` and pyarrow.
     """
-    table = rows.table()
+    kinds = {chip.geometry["type"] for chip in rows.chips}
+    return write_rows(rows.table(), rows.vectors, kinds, shard, row_hashes, about=about)
+
+
+def write_rows(
+    table: pa.Table,
+    vectors: NDArray[np.floating],
+    kinds: Collection[str],
+    shard: Path,
+    row_hashes: Path,
+    *,
+    about: dict[str, Any],
+) -> str:
+    """As `write_shard`, of rows in the shard's schema. kinds: their geometries' types."""
+    dtype = str(vectors.dtype.name)
     geometry = table.schema.get_field_index("geometry")
     typed = pa.ExtensionArray.from_storage(_Wkb(), table["geometry"].combine_chunks())
     file_table = table.set_column(geometry, pa.field("geometry", _Wkb(), nullable=False), typed)
-    metadata = {b"geo": _compact(_geo_metadata(rows)), b"emb": _compact(about)}
+    metadata = {b"geo": _compact(_geo_metadata(kinds)), b"emb": _compact(about)}
     leaves = [path for path in _leaf_columns(table.schema) if path != "embedding.list.element"]
-    group_rows = rows_per_group(rows.dtype, rows.vectors.shape[1])
+    group_rows = rows_per_group(dtype, vectors.shape[1])
     pq.write_table(
         file_table.replace_schema_metadata(metadata),
         shard,
@@ -108,9 +122,9 @@ def write_shard(rows: ChipRows, shard: Path, row_hashes: Path, *, about: dict[st
         write_page_index=True,
         store_schema=True,
     )
-    tiles = build_tiles(RowBatch(0, rows.dtype, table, rows.vectors).leaf_hashes())
+    tiles = build_tiles(RowBatch(0, dtype, table, vectors).leaf_hashes())
     row_hashes.write_bytes(tiles)
-    return tree_of(tiles, len(rows.chips)).root().hex()
+    return tree_of(tiles, table.num_rows).root().hex()
 
 
 def bounds(geometry: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -128,7 +142,7 @@ def bounds(geometry: dict[str, Any]) -> tuple[float, float, float, float]:
     return min(box[0] for box in boxes), south, max(box[2] for box in boxes), north
 
 
-def _geo_metadata(rows: ChipRows) -> dict[str, Any]:
+def _geo_metadata(kinds: Collection[str]) -> dict[str, Any]:
     """GeoParquet 1.1 file metadata; an absent crs is OGC:CRS84."""
     return {
         "version": "1.1.0",
@@ -136,7 +150,7 @@ def _geo_metadata(rows: ChipRows) -> dict[str, Any]:
         "columns": {
             "geometry": {
                 "encoding": "WKB",
-                "geometry_types": sorted({chip.geometry["type"] for chip in rows.chips}),
+                "geometry_types": sorted(kinds),
                 "orientation": "counterclockwise",
                 "edges": "planar",
                 "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},

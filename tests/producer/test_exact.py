@@ -92,6 +92,22 @@ class TestContractRGB(EncoderContract):
         return load_encoder("exact", BAND_SETS["exact-rgb"], device="cpu")
 
 
+class TestContractS1(EncoderContract):
+    @pytest.fixture
+    def encoder(self) -> Encoder:
+        return load_encoder("exact", BAND_SETS["exact-s1"], device="cpu")
+
+
+def test_decibels_below_zero_count_and_have_no_offset() -> None:
+    encoder = load_encoder("exact-s1", BAND_SETS["exact-s1"], device="cpu")
+    dark = draw_pixels(encoder, 1, 24)
+    brighter = (dark // 2).astype(np.int16)
+    assert dark.max() < 0
+    assert not np.array_equal(encoder.encode(dark, offset=0), encoder.encode(brighter, offset=0))
+    with pytest.raises(InputError, match="be 0 for decibels"):
+        encoder.encode(dark, offset=1000)
+
+
 @pytest.fixture(scope="module")
 def pixels() -> NDArray[np.uint8 | np.uint16]:
     return draw_pixels(load_encoder("exact-s2-l2a", BAND_SETS["exact-s2-l2a"], device="cpu"), 3, 70)

@@ -13,6 +13,7 @@ from eocat.verify.errors import ConfigError
 from eocat.verify.terminal import answer, answer_json, needs, note
 
 from .derive_cli import app as derive_app
+from .encoders_cli import app as encoders_app
 from .produce_cli import app as produce_app
 from .root_cli import app as root_app
 from .sequel_cli import app as sequel_app
@@ -25,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make signed 
 keys_app = typer.Typer(no_args_is_help=True, help="Signing keys, in the keys folder of the home folder.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(root_app, name="root")
+app.add_typer(encoders_app, name="encoders")
 app.add_typer(trace_app, name="trace")
 app.add_typer(produce_app)  # without a name: its command stands beside the others
 app.add_typer(derive_app)

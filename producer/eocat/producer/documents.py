@@ -133,7 +133,11 @@ def item_document(
         "processing:software": {"eocat": code.version},
         "emb:runtime_parameters": recipe.parameters(),
         "emb:energy": energy,
-        "emb:quantization": {"method": "cast", "original_dtype": "float64", "quantized_dtype": rows.dtype},
+        "emb:quantization": {
+            "method": "cast",
+            "original_dtype": "float64" if recipe.precision == "exact" else "float32",
+            "quantized_dtype": rows.dtype,
+        },
         "table:row_count": rows.count,
         "table:primary_geometry": "geometry",
         "table:columns": table_columns(rows.dtype, rows.dimension),
@@ -233,11 +237,21 @@ def collection_document(
 
 
 def model_document(
-    encoder: Encoder, *, bands: Sequence[str], dimension: int, dtype: str, space: str
+    encoder: Encoder,
+    *,
+    bands: Sequence[str],
+    dimension: int,
+    dtype: str,
+    space: str,
+    preprocess: dict[str, Any],
 ) -> dict[str, Any]:
-    """The encoder as an Item of the machine-learning-model extension (MLM 1.5), in no collection yet."""
+    """The encoder as an Item of the machine-learning-model extension (MLM 1.5).
+
+    Here it is in no collection; the catalogue puts it into its own `models`.
+    """
     named = [{"name": band} for band in bands]
     shape = [-1, len(bands), -1, -1]
+    kind = {"uint8": "uint8", "backscatter in 0.01 dB": "int16"}.get(preprocess["input"], "uint16")
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
@@ -266,7 +280,7 @@ def model_document(
                     "input": {
                         "shape": shape,
                         "dim_order": ["batch", "bands", "height", "width"],
-                        "data_type": "uint16",
+                        "data_type": kind,
                     },
                     "resize_type": None,
                 }
@@ -284,6 +298,8 @@ def model_document(
             ],
             "bands": named,
             "eocat:space": space,
+            "eocat:config": encoder.config,
+            "eocat:preprocess": preprocess,
         },
         "assets": {
             f"weights-{number}" if number else "weights": {
@@ -291,7 +307,7 @@ def model_document(
                 "title": part.name,
                 "type": "application/octet-stream",
                 "roles": ["mlm:model", "mlm:weights"],
-                "mlm:artifact_type": "safetensors",
+                "mlm:artifact_type": "safetensors" if part.name.endswith(".safetensors") else "torch.save",
                 "file:size": part.size,
                 "file:checksum": format_multihash("sha2-256", part.sha256),
                 "bands": named,

@@ -110,7 +110,7 @@ def write_collection(run: Run) -> None:
         )  # fmt: skip
         model = documents.model_document(
             claim_of(run.encoder), bands=run.recipe.bands, dimension=properties["eocat:dimension"],
-            dtype=properties["eocat:dtype"], space=run.recipe.space,
+            dtype=properties["eocat:dtype"], space=run.recipe.space, preprocess=run.encoder.preprocess,
         )  # fmt: skip
         for name, document in (("collection.json", collection), ("model.json", model)):
             temporary = run.folder / f".tmp-{name}"

@@ -36,7 +36,17 @@ def produce(
     collection: Annotated[str, typer.Option(help="Id of the collection that the shards belong to.")],
     out: Annotated[Path, typer.Option(help="Where COLLECTION/ITEM folders are written.")],
     key: Annotated[str, typer.Option(help="Name of the signing key.")],
-    encoder: Annotated[str, typer.Option(help="'exact', or one of its banks by name.")] = "exact",
+    encoder: Annotated[str, typer.Option(help="'exact', or one that 'eocat encoders list' names.")] = "exact",
+    weights: Annotated[
+        Path | None, typer.Option(help="The weights of a published encoder; nothing is downloaded.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="SHA-256 of the weights, where eocat does not know it.")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"] | None,
+        typer.Option(help="Of a published encoder (default: fp32, on CUDA bf16)."),
+    ] = None,
     layout: Annotated[Literal["tile", "majortom"], typer.Option(help="Where the chips lie.")] = "tile",
     size: Annotated[int, typer.Option(min=1, help="Edge of a chip in pixels.")] = 224,
     stride: Annotated[
@@ -105,6 +115,7 @@ def produce(
     from eocat.verify.trust_store import load_policy
 
     from .cli import open_key
+    from .encoders import Checkpoint
     from .evidence import EvidenceRules
     from .interval import parse_interval
     from .output import write_collection
@@ -136,6 +147,8 @@ def produce(
             device=device,
             batch=batch,
             threads=threads,
+            checkpoint=Checkpoint(weights, sha256) if weights else None,
+            precision=precision,
             evidence=EvidenceRules(
                 evidence, lambda: load_policy(trust, datetime.now(UTC)).cdse, accept_damaged
             ),

@@ -9,6 +9,7 @@ from eocat.verify import canonical
 from eocat.verify.errors import UsageError
 from eocat.verify.statement import WeightsFile
 
+from .encoders.precision import Precision
 from .sources.told import Told
 
 LAYOUTS = ("tile", "majortom")
@@ -23,6 +24,7 @@ class Recipe:
     max_nodata_percent, max_cloud_percent: chips with a greater share of such pixels are left out; at 100 % no
     cloud mask is asked for. edge: what is done with the rest of a scene that holds no whole tile: it is
     dropped, or the last tile is shifted back to the border. told: what the publisher said of the scenes.
+    precision: the class of arithmetic that the encoder ran in.
     """
 
     encoder: str
@@ -35,6 +37,7 @@ class Recipe:
     max_cloud_percent: int = 100
     edge: str = "drop"  # one of EDGES
     told: Told = field(default_factory=Told)
+    precision: Precision = "exact"
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from eocat.verify.digest import Digests, digest_file
-from eocat.verify.errors import InputError, UsageError
+from eocat.verify.errors import InputError, Malformed, UsageError
 from eocat.verify.recompute import Again, NotRecomputable, Window
 from eocat.verify.row import pixels_digest
 from eocat.verify.statement import Create, Source
 
 from .decoders import Decoders
-from .encoders import Encoder, load_encoder
+from .encoders import Checkpoint, Encoder, load_encoder
 from .run import space_of
 from .sources import Scene, Told, find_scenes
 from .windows import Windows
@@ -30,7 +30,7 @@ def recompute(create: Create, windows: Sequence[Window], folder: Path) -> list[A
     the encoder here is missing or another one.
     """
     scene = _find_scene(create.scenes[0], folder, _told(create))
-    encoder = _find_encoder(create, scene)
+    encoder = _find_encoder(create, scene, folder)
     for window in windows:
         if not (0 <= window.x <= scene.width - window.size and 0 <= window.y <= scene.height - window.size):
             text = f"window {window.x},{window.y} of {window.size} pixels is not inside {scene.id}"
@@ -58,11 +58,19 @@ def _told(create: Create) -> Told:
     raise NotRecomputable("no-source", "the statement does not say what its publisher told of the scene")
 
 
-def _find_encoder(create: Create, scene: Scene) -> Encoder:
-    """The encoder that the statement names, of the same space."""
+def _find_encoder(create: Create, scene: Scene, folder: Path) -> Encoder:
+    """The encoder that the statement names, of the same space and in the same precision class.
+
+    The weights of a published one are a file in `folder` with the last part of the name that is signed; they
+    are loaded only if they have the signed SHA-256.
+    """
+    precision, checkpoint = create.tolerance.get("precision"), None
+    if precision is not None and create.encoder.weights:
+        signed = create.encoder.weights[0]
+        checkpoint = Checkpoint(folder / Path(signed.name).name, signed.sha256)
     try:
-        encoder = load_encoder(create.encoder.name, scene.bands)
-    except (UsageError, InputError) as error:
+        encoder = load_encoder(create.encoder.name, scene.bands, checkpoint=checkpoint, precision=precision)
+    except (UsageError, InputError, Malformed) as error:
         raise NotRecomputable("no-encoder", str(error), hint=error.hint) from error
     if space_of(encoder) != create.space:
         text = f"the encoder {encoder.name} of this installation is of another space than the statement's"

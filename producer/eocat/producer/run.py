@@ -1,9 +1,10 @@
 """One run of the producer: an encoder and a recipe over scenes of one collection."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from eocat.verify import canonical
@@ -12,7 +13,7 @@ from eocat.verify.evidence import read_limited
 from eocat.verify.statement import Encoder as EncoderClaim
 from eocat.verify.statement import WeightsFile, space_digest
 
-from .encoders import Encoder, load_encoder
+from .encoders import Checkpoint, Encoder, load_encoder
 from .evidence import BESIDE, EvidenceRules
 from .recipe import Recipe
 from .sources import Scene
@@ -83,8 +84,12 @@ def prepare_run(
     batch: int = 16,
     threads: int = 1,
     evidence: EvidenceRules = BESIDE,
+    checkpoint: Checkpoint | None = None,
+    precision: str | None = None,
 ) -> Run:
     """The run over `scenes` with the encoder that their bands select. stride: by default the chip's size.
+
+    checkpoint, precision: of a published encoder; see `load_encoder`.
 
     Raises UsageError where the scenes need different encoders, ConfigError where the collection's folder
     holds vectors of another embedding space.
@@ -94,7 +99,8 @@ def prepare_run(
             f"collection {collection[:80]!r} is no identifier",
             hint="letters, digits, '.', '_' and '-', at most 128, a letter or digit first",
         )
-    ready = _one_encoder(scenes, encoder, device)
+    load = partial(load_encoder, encoder, device=device, checkpoint=checkpoint, precision=precision)
+    ready = _one_encoder(scenes, load)
     recipe = Recipe(
         encoder=ready.name,
         space=space_of(ready),
@@ -106,6 +112,7 @@ def prepare_run(
         max_cloud_percent=max_cloud_percent,
         edge=edge,
         told=told or Told(),
+        precision=ready.precision,
     )
     run = Run(
         encoder=ready,
@@ -125,11 +132,9 @@ def prepare_run(
     return run
 
 
-def _one_encoder(scenes: Sequence[Scene], name: str, device: str) -> Encoder:
+def _one_encoder(scenes: Sequence[Scene], load: Callable[[tuple[str, ...]], Encoder]) -> Encoder:
     """The encoder for all scenes, loaded once for each set of bands."""
-    by_bands = {
-        bands: load_encoder(name, bands, device=device) for bands in {scene.bands for scene in scenes}
-    }
+    by_bands = {bands: load(bands) for bands in {scene.bands for scene in scenes}}
     names = {encoder.name for encoder in by_bands.values()}
     if len(names) > 1:
         raise UsageError(

@@ -29,12 +29,14 @@ BAND_SETS: dict[str, tuple[str, ...]] = {
     "exact-s2-l2a": tuple(band for band in _S2 if band != "B10"),  # atmospheric correction drops cirrus
     "exact-s2-10m": ("B02", "B03", "B04", "B08"),
     "exact-rgb": ("red", "green", "blue"),
+    "exact-s1": ("VV", "VH"),
 }
 BANKS: dict[str, str] = {  # name → SHA-256 of its file, as fit_bank prints it
     "exact-s2-l1c": "c1c3cbe1becffa2032d02dc6c6e3e51b8126cd7c5d1f7824d9a5819a21490e74",
     "exact-s2-l2a": "9b8aad91e779a35d4071dca80b2e11c271081d44227059fa9e364ace6cd8a234",
     "exact-s2-10m": "63024fa47653b3cb34c342978799119f963db1d94af3a67769cd67276c55de5f",
     "exact-rgb": "f76663e507c5f624ac3d99674b35d2216495b5d7c18196f9f941fdba9041ad68",
+    "exact-s1": "35590786ba68b8a573d17cda9e50a76cc2219c609d82c39c69431e213ba01b5a",
 }
 
 
@@ -54,7 +56,8 @@ class Bank:
 
     filters: int8 (k, k, C, F), |w| ≤ 63, rows down, columns right, bands as in `bands`.
     offsets: int32 (C,), DN taken from each band; shifts: int8 (C,), then times 2^shift (floor if negative).
-    facts: version, licence, depth (8 or 16, bits of the pixels), known_answer (SHA-256 of the vector of
+    facts: version, licence, depth (8 or 16, bits of the pixels), signed (decibels: pixels below 0 count),
+    known_answer (SHA-256 of the vector of
     `known_chip`), sources, seed and fit parameters. file: its digests.
     """
 

@@ -67,6 +67,7 @@ class ExactEncoder:
         self.weights: tuple[Weights, ...] = (bank.file,)
         self.device = choose_device(device)
         self._eight_bits = bank.facts["depth"] == 8
+        self._signed = bool(bank.facts.get("signed", False))
         self._block_rows = block_rows or (CUDA_BLOCK_ROWS if self.device.type == "cuda" else CPU_BLOCK_ROWS)
         self._load_filters(bank)
         self._choose_kernel(bank, kernel)
@@ -105,7 +106,7 @@ class ExactEncoder:
     def preprocess(self) -> dict[str, Any]:
         return {
             "bands": list(self.bands),
-            "input": "uint8" if self._eight_bits else "DN after max(0, DN - scene offset)",
+            "input": self._input(),
             "offsets": self._bank.offsets.tolist(),
             "shifts": self._bank.shifts.tolist(),
             "clip": [-X_MAX - 1, X_MAX],
@@ -142,8 +143,13 @@ class ExactEncoder:
         ):
             expected = "uint8" if self._eight_bits else "uint16, int16 or int32"
             raise InputError(f"pixels for {self.name} must be {expected}, found {pixels.dtype}")
-        if not 0 <= offset <= 10_000:
-            raise InputError(f"DN offset must lie in 0..10000, found {offset}")
+        if not 0 <= offset <= 10_000 or (offset and self._signed):
+            raise InputError(f"DN offset must lie in 0..10000, and be 0 for decibels, found {offset}")
+
+    def _input(self) -> str:
+        if self._signed:
+            return "backscatter in 0.01 dB"
+        return "uint8" if self._eight_bits else "DN after max(0, DN - scene offset)"
 
     def pooled_sums(self, chip: NDArray[np.integer[Any]], *, offset: int) -> NDArray[np.int64]:
         """int64 (2F,): Σ max(y, 0) of every filter over the chip (C, H, W), then Σ max(-y, 0)."""
@@ -163,11 +169,12 @@ class ExactEncoder:
     def _planes(self, chip: NDArray[np.integer[Any]], offset: int) -> tuple[torch.Tensor, torch.Tensor]:
         """high and low int8 (H, W, C) of the 15-bit pixels x = 128·high + low, low in 0..127."""
         x = torch.from_numpy(chip.astype(np.int32, order="C")).to(self.device)
-        x = x.sub_(offset).clamp_(0, (1 << 16) - 1).sub_(self._offsets)
+        low, high = (-(1 << 15), (1 << 15) - 1) if self._signed else (0, (1 << 16) - 1)
+        x = x.sub_(offset).clamp_(low, high).sub_(self._offsets)
         x = x.mul_(self._factors).bitwise_right_shift_(self._right).clamp_(-X_MAX - 1, X_MAX)
         planes = (x >> LOW_BITS).to(torch.int8), x.bitwise_and_((1 << LOW_BITS) - 1).to(torch.int8)
-        high, low = (plane.permute(1, 2, 0).contiguous() for plane in planes)
-        return high, low
+        high_plane, low_plane = (plane.permute(1, 2, 0).contiguous() for plane in planes)
+        return high_plane, low_plane
 
     def _patches(self, plane: torch.Tensor, top: int, shape: tuple[int, int]) -> torch.Tensor:
         """im2col: int8 (R, K) of the k×k×C windows of rows top.., R and K zero-padded (a zero row adds 0)."""

@@ -28,7 +28,8 @@ MAX_FITTED_SHIFT = (
 )
 SIGMA_BITS = 10  # a band's shift brings its standard deviation near 2^10, so that ±16 sigma fit 15 bits
 PATCHES = 60_000  # drawn for the covariance
-Image = NDArray[np.int32]  # (C, H, W), DN after the scene's offset
+Image = NDArray[np.int32]  # (C, H, W), DN after the scene's offset, or backscatter in 0.01 dB
+SIGNED = ("exact-s1",)  # banks of decibels
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +112,23 @@ def build_bank(name: str, fitted: Fit, facts: dict[str, Any]) -> bytes:
     return format_bank(fitted.filters, fitted.offsets, fitted.shifts, facts)
 
 
-def read_images(sources: Sequence[str], bands: Sequence[int], *, first_half: bool) -> list[Image]:
-    """Images of the sources `PATH[@OFFSET]`, files or folders of .tif and .jpg; bands: numbers from 1."""
+def read_images(
+    sources: Sequence[str], bands: Sequence[int], *, first_half: bool, decibels: bool = False
+) -> list[Image]:
+    """Images of the sources `PATH[@OFFSET]`, files or folders of .tif and .jpg; bands: numbers from 1.
+
+    decibels: real numbers in dB become whole 0.01 dB; else DN, cut off at 0.
+    """
     images = []
     for source in sources:
         path, _, offset = source.partition("@")
         for file in _files(Path(path), first_half=first_half):
             with rasterio.open(file) as raster:
-                images.append(np.maximum(raster.read(bands).astype(np.int32) - int(offset or 0), 0))
+                read = raster.read(bands)
+            if decibels:
+                images.append(np.rint(100 * read.astype(np.float64)).astype(np.int32))
+            else:
+                images.append(np.maximum(read.astype(np.int32) - int(offset or 0), 0))
     return images
 
 
@@ -159,7 +169,8 @@ def main() -> None:
     args = parser.parse_args()
     bands = range(1, len(BAND_SETS[args.name]) + 1)
     numbers = [int(n) for n in args.band_numbers.split(",")] if args.band_numbers else list(bands)
-    images = read_images(args.source, numbers, first_half=args.first_half)
+    signed = args.name in SIGNED
+    images = read_images(args.source, numbers, first_half=args.first_half, decibels=signed)
     bias = args.bias_permille / 1000
     fitted = fit(
         images, size=args.size, count=args.count, bias=bias, seed=args.seed, iterations=args.iterations
@@ -168,6 +179,7 @@ def main() -> None:
         "version": args.version,
         "licence": args.licence,
         "depth": 8 if args.name == "exact-rgb" else 16,
+        **({"signed": True} if signed else {}),
         "sources": {"description": args.description, "images": len(images)},
         "fit": {
             "seed": args.seed,

@@ -58,24 +58,11 @@ class PublishedEncoder:
 
     @property
     def config(self) -> dict[str, Any]:
-        model = self.entry.model
-        return {
-            "architecture": model.architecture,
-            "parameters": dict(model.parameters),
-            "family": self.entry.family.title,
-            "pooling": model.pooling,
-            "normalisation": "none; float32 rounded once to float16",
-            "dimension": self.dimension,
-        }
+        return config_of(self.entry)
 
     @property
     def preprocess(self) -> dict[str, Any]:
-        return {
-            "bands": list(self.bands),
-            "input": INPUTS[self.entry.input],
-            "size": self.entry.size,
-            "steps": [dict(step) for step in self.entry.steps],
-        }
+        return preprocess_of(self.entry)
 
     def encode(self, pixels: NDArray[np.integer[Any]], *, offset: int) -> NDArray[np.float16]:
         """(N, D) float16 of chips (N, C, H, W); see `Encoder.encode`."""
@@ -124,6 +111,27 @@ class PublishedEncoder:
                 f"chip in row {int(bad.argmax())} has no vector: zero, or more than float16 holds",
                 hint="drop chips without data before encoding",
             )
+
+
+def config_of(entry: Entry) -> dict[str, Any]:
+    """What the space digest covers beside weights and preprocessing; the precision is no part of it."""
+    return {
+        "architecture": entry.model.architecture,
+        "parameters": dict(entry.model.parameters),
+        "family": entry.family.title,
+        "pooling": entry.model.pooling,
+        "normalisation": "none; float32 rounded once to float16",
+        "dimension": entry.model.dimension,
+    }
+
+
+def preprocess_of(entry: Entry) -> dict[str, Any]:
+    return {
+        "bands": list(entry.bands),
+        "input": INPUTS[entry.input],
+        "size": entry.size,
+        "steps": [dict(step) for step in entry.steps],
+    }
 
 
 def load_published(

@@ -39,8 +39,10 @@ from eocat.verify.errors import UsageError
 from eocat.verify.evidence import Evidence, read_folder
 from eocat.verify.fetch import fetch_envelopes, fetch_item
 from eocat.verify.keys import PublicKey, format_key
+from eocat.verify.log.entry import entry_of, format_entry
 from eocat.verify.log.item_proof import parse_item_proof
-from eocat.verify.log.note import format_vkey
+from eocat.verify.log.note import format_note, format_vkey
+from eocat.verify.log.proof import check_inclusion, parse_proof
 from eocat.verify.log.quorum import parse_log_policy
 from eocat.verify.policy import LogTrust, Policy, draft_policy, parse_policy
 from eocat.verify.receipt import build_receipt, parse_receipt
@@ -459,6 +461,18 @@ def test_a_row_is_proven_by_ranges_and_a_saved_hit_offline_both_at_level_three(
         ran = eocat("verify", name, "--trust", trust, "--json", cwd=tmp_path, by=offline)
         (report,) = json.loads(ran)
         assert (report["outcome"], report["level"]) == ("VERIFIED", 3), ran
+
+
+def test_every_event_has_a_tlog_proof_that_others_can_check(logged: Logged, tmp_path: Path) -> None:
+    address = f"{logged.url}/collections/coasts/items/first"
+    assert logged.policy.log is not None
+    policy = parse_log_policy(logged.policy.log.policy.encode())
+    for seq, envelope in enumerate(fetch_envelopes(address)):
+        ran = eocat("log", "proof", address, "--event", seq, cwd=tmp_path)
+        proof = parse_proof(ran.encode())
+        assert proof.extra == format_entry(entry_of(envelope))
+        assert check_inclusion(proof, proof.extra)
+        assert policy.judge(format_note(proof.note), datetime.now(UTC)).quorum_met
 
 
 def eocat(*arguments: object, cwd: Path, code: int = 0, by: Sequence[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""The commands of the transparency log: `eocat log show`, `checkpoint`, `cosign`, `audit` and `witness`."""
+"""The commands of the log: `eocat log show`, `checkpoint`, `proof`, `cosign`, `audit` and `witness`."""
 
 # Heavy imports stand inside the commands, so that `--help` is quick.
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from eocat.verify.cli import DEFAULT_API
 from eocat.verify.errors import ConfigError, Unavailable, UsageError
 from eocat.verify.home import home as default_home
 from eocat.verify.terminal import answer, answer_json, needs
@@ -62,6 +63,30 @@ def checkpoint(home: Home = None, as_json: Json = False) -> None:
         })  # fmt: skip
     else:
         answer(note.decode().removesuffix("\n"))
+
+
+@app.command()
+def proof(
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="collection/item, its URL, or its folder.")],
+    event: Annotated[int, typer.Option(min=0, max=1023, help="Which event, by its seq.")] = 0,
+    api: Annotated[
+        str, typer.Option(help="The catalogue that collection/item is asked from.", envvar="EOCAT_API")
+    ] = DEFAULT_API,
+) -> None:
+    """Print the C2SP tlog-proof of one event, for verifiers of other logs; its entry is the extra data."""
+    from eocat.verify.log.entry import entry_of, format_entry
+    from eocat.verify.log.item_proof import parse_item_proof
+    from eocat.verify.log.proof import format_proof, proof_of_event
+    from eocat.verify.target import documents_of
+
+    evidence = documents_of(item, api)
+    if evidence.log_proof is None or not evidence.envelopes:
+        raise Unavailable(f"no log proof came with {item}", hint="eocat fetch brings it into a folder")
+    if event >= len(evidence.envelopes):
+        raise UsageError(f"{item} has {len(evidence.envelopes)} events, so none with seq {event}")
+    entry = format_entry(entry_of(evidence.envelopes[event]))
+    made = proof_of_event(parse_item_proof(evidence.log_proof), entry, event)
+    answer(format_proof(made).decode().removesuffix("\n"))
 
 
 @app.command()

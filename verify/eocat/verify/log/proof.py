@@ -7,7 +7,8 @@
     <empty line>
     <the checkpoint, a signed note>
 
-The proof is worth what its checkpoint is worth: judge that with `quorum.py`.
+The proof is worth what its checkpoint is worth: judge that with `quorum.py`. An item's log proof holds one of
+these for each event (`proof_of_event`), for verifiers that know C2SP's format and nothing of eocat's.
 """
 
 import base64
@@ -17,6 +18,7 @@ from ..errors import Malformed
 from ..keys import decode_base64
 from ..merkle import HASH_BYTES, MAX_SIZE, leaf_hash, root_from_path
 from .checkpoint import parse_checkpoint
+from .item_proof import ItemProof
 from .note import MAX_NOTE_BYTES, Note, format_note, parse_decimal, parse_note
 
 HEADER = "c2sp.org/tlog-proof@v1"
@@ -52,6 +54,21 @@ def check_inclusion(proof: TlogProof, entry: bytes) -> bool:
     except Malformed:  # the path has not the length that index and size ask for
         return False
     return root == checkpoint.root
+
+
+def proof_of_event(document: ItemProof, entry: bytes, seq: int) -> TlogProof:
+    """The tlog-proof of event `seq` of an item, whose entry goes along as extra data.
+
+    entry: what the log must hold for the event (`entry_of`). Malformed if the document does not show that.
+    """
+    if not 0 <= seq < len(document.events):
+        raise Malformed(f"log proof is about {len(document.events)} events, there is no event {seq}")
+    event = document.events[seq]
+    note = parse_note(document.checkpoints[event.checkpoint].note.encode())
+    proof = TlogProof(event.index, event.nodes, note, entry)
+    if not check_inclusion(proof, entry):
+        raise Malformed(f"log proof does not lead from event {seq} to the root of its checkpoint")
+    return proof
 
 
 def parse_proof(data: bytes) -> TlogProof:

@@ -134,11 +134,11 @@ def test_a_withdrawn_item_leaves_the_search_and_keeps_its_history(world: LogWorl
         )
     logged = [entry_of(line) for line in lines]
     assert [one.event for one in logged] == ["CREATE", "REGISTER", "WITHDRAW"]
-    check_log_proof(proof, logged, Status.WITHDRAWN, world.checkpoint())
+    check_log_proof(proof, logged, Status.WITHDRAWN, [world.checkpoint()])
     assert (proof.heads.item.seq, proof.heads.item.status) == (2, "withdrawn")
     shortened = proof.model_copy(update={"events": proof.events[:2]})  # attack 45: without the last event
     with pytest.raises(LogProofFailed) as failed:
-        check_log_proof(shortened, logged[:2], Status.ACTIVE, world.checkpoint())
+        check_log_proof(shortened, logged[:2], Status.ACTIVE, [world.checkpoint()])
     assert failed.value.outcome is Outcome.HISTORY_BROKEN
 
 

@@ -3,6 +3,7 @@
 Attacks 59 and 60, by a producer whose key is trusted: all but the recomputation is in order.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from float_encoder import FloatEncoder
 from numpy.typing import NDArray
+from small_weights import save_small
 from test_produce import policy_for
 
 from eocat.producer import recompute as hook
 from eocat.producer.encoders import load_encoder
+from eocat.producer.encoders.registry import find_entry
 from eocat.producer.produce import produce_scene
 from eocat.producer.run import prepare_run, space_of
 from eocat.producer.signer import KeyFile
@@ -52,10 +55,10 @@ def honest(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> FloatEncoder:
     return encoder
 
 
-def produced(scenes: Path, out: Path, encoder: Any) -> Path:
+def produced(scenes: Path, out: Path, encoder: Any, *, size: int = 16) -> Path:
     (scene,) = find_scenes([scenes])
-    run = prepare_run([scene], publisher="p", collection="c", out=out, chip_size=16)
-    recipe = replace(run.recipe, encoder=encoder.name, space=space_of(encoder))
+    run = prepare_run([scene], publisher="p", collection="c", out=out, chip_size=size)
+    recipe = replace(run.recipe, encoder=encoder.name, space=space_of(encoder), bands=encoder.bands)
     return produce_scene(scene, replace(run, encoder=encoder, recipe=recipe), SIGNER).folder
 
 
@@ -191,6 +194,39 @@ def test_attack_60_what_is_missing_is_named(scenes: Path, tmp_path: Path, honest
         assert judged(shard, scenes)[1].facts["cause"] == "other-space"
     finally:
         FloatEncoder.dimension = 64
+
+
+def test_a_published_encoder_is_run_again_with_the_signed_weights(scenes: Path, tmp_path: Path) -> None:
+    """The smallest model of the registry, whole, with random weights, in float32 and passed off as it."""
+    weights = save_small(find_entry("mmearth-atto-s2").model, tmp_path, form="safetensors")
+    encoder = load_encoder("mmearth-atto-s2", scene_bands(scenes), device="cpu", checkpoint=weights)
+    shard = produced(scenes, tmp_path / "out", encoder, size=64)
+    sources = tmp_path / "sources"
+    shutil.copytree(scenes, sources)
+    assert judged(shard, sources, 4)[1].facts["cause"] == "no-encoder", "the weights are not at hand"
+    shutil.copy(weights.path, sources)
+    report, step = judged(shard, sources, 4)
+    assert report.outcome is Outcome.VERIFIED, report.to_text()
+    assert (step.facts["cause"], step.facts["precision"]) == ("same", "fp32")
+
+    low = load_encoder(
+        "mmearth-atto-s2", scene_bands(scenes), device="cpu", checkpoint=weights, precision="bf16"
+    )
+    liar = Liar(encoder, lambda honest, pixels, offset: low.encode(pixels, offset=offset))  # type: ignore[arg-type]
+    report, step = judged(produced(scenes, tmp_path / "liar", liar, size=64), sources, 4)
+    assert (report.outcome, step.facts["cause"]) == (Outcome.RECOMPUTE_MISMATCH, "model-differs")
+
+    data = bytearray(weights.path.read_bytes())
+    data[-1] ^= 1
+    (sources / weights.path.name).write_bytes(data)
+    report, step = judged(shard, sources, 4)
+    assert report.outcome is Outcome.LINEAGE_FAILED, "attack 58: before anything is loaded"
+    assert step.facts["cause"] == "no-encoder"
+
+
+def scene_bands(scenes: Path) -> tuple[str, ...]:
+    (scene,) = find_scenes([scenes])
+    return tuple(scene.bands)
 
 
 def test_attack_60_an_item_id_cannot_be_ground(scenes: Path, tmp_path: Path, honest: FloatEncoder) -> None:

@@ -1,7 +1,9 @@
 """What follows a CREATE: signed events of a registered item enter by the same door, in order, by right."""
 
 import json
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from eocat.verify.log.entry import entry_of
 from eocat.verify.log.item_proof import LogProofFailed, check_log_proof, parse_item_proof
 from eocat.verify.policy import Policy
 from eocat.verify.report import Outcome
+from eocat.verify.statement import format_time
 
 
 @pytest.fixture
@@ -318,3 +321,24 @@ def test_an_item_of_before_the_log_is_registered_when_it_is_seen_again(world: Lo
     assert world.register(folder).status == "updated"
     assert events(world, "s1") == ["CREATE", "REGISTER"]
     assert world.entries() == [(0, "s1", 0), (1, "s1", 1), (2, None, None)]
+
+
+@pytest.mark.parametrize("end", ["retiredAt", "compromisedSince", "notAfter"])
+def test_a_key_that_has_ended_keeps_nobody_from_withdrawing_what_it_signed(world: LogWorld, end: str) -> None:
+    """The producer's key is stolen: a curator's withdraws, and nothing new by the stolen one is admitted."""
+    world.add("s1")
+    time.sleep(1.1)
+    curator = new_signer()
+    now = format_time(datetime.now(UTC).replace(microsecond=0))
+    old = world.policy
+    ended = old.keys[0].model_copy(update={end: now})
+    roles = {"roles": ["curator"], "name": "curator"}
+    other = policy_for(curator).keys[0].model_copy(update=roles)
+    policy = old.model_copy(update={"keys": [ended, other]})
+    assert world.register(world.write("s2"), policy).outcome == "KEY_INVALID_AT_TIME"
+    assert world.register(world.out / "demo" / "s1", policy).status == "already registered"
+    late = world.sign("s1", "OBSOLETE", reason="signed by the thief")
+    assert world.register(late, policy).outcome == "KEY_INVALID_AT_TIME"
+    done = world.register(world.sign("s1", "WITHDRAW", curator, reason="the key was stolen"), policy)
+    assert (done.status, done.reason) == ("updated", "")
+    assert events(world, "s1") == ["CREATE", "REGISTER", "WITHDRAW"]

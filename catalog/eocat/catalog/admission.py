@@ -113,7 +113,7 @@ def register(
     keyring = open_keyring(database)
     judged: list[Verified | Admission] = []
     for folder in folders:
-        judged.append(_verify(folder, policy))
+        judged.append(_verify(database, folder, policy))
         progress(f"verifying {folder.name}", len(judged), len(folders))
     admissions = [one for one in judged if isinstance(one, Admission)]
     verified = sorted((one for one in judged if isinstance(one, Verified)), key=_collection_of)
@@ -149,11 +149,13 @@ def _collection_of(shard: Verified) -> str:
     return shard.create.projection.collection
 
 
-def _verify(folder: Path, policy: Policy) -> Verified | Admission:
-    """Step 1."""
+def _verify(database: Database, folder: Path, policy: Policy) -> Verified | Admission:
+    """Step 1. What the catalogue holds already was judged when it came: its keys may have ended since."""
     try:
         evidence = read_folder(folder)
-        report = check(evidence, policy, now=datetime.now(UTC), require=REQUIRED_LEVEL)
+        with database.connect() as connection:
+            seen = histories.times_seen(connection, evidence.envelopes or ())
+        report = check(evidence, policy, now=datetime.now(UTC), require=REQUIRED_LEVEL, seen=seen)
         if report.outcome not in ADMISSIBLE or report.statement is None or not evidence.envelopes:
             return _refused_by(report, folder)
         events = tuple(histories.read_event(envelope) for envelope in evidence.envelopes)

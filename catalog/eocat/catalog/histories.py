@@ -7,6 +7,7 @@ they are in order and signed by keys that the operator's policy allows); anythin
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 from eocat.verify.check import check_signatures
 from eocat.verify.dsse import parse_envelope
@@ -66,6 +67,20 @@ def new_events(stored: Sequence[SignedEvent], given: Sequence[SignedEvent]) -> l
                 f"event {event.seq} is not the {known.name} {known.seq} that the catalogue holds: a fork"
             )
     return list(given[len(stored) :])
+
+
+def times_seen(connection: Connection, envelopes: Sequence[bytes]) -> list[datetime]:
+    """When this catalogue recorded the first of the events, as many as it holds.
+
+    A key that has ended since was judged then: it must not keep out what another key says of the item now.
+    """
+    payloads = [bytes.fromhex(parse_envelope(envelope).payload_digest) for envelope in envelopes]
+    known: dict[bytes, datetime] = dict(
+        connection.execute(
+            "SELECT payload_sha256, recorded_at FROM eocat.event WHERE payload_sha256 = ANY (%s)", [payloads]
+        ).fetchall()
+    )
+    return [known[payload] for payload in takewhile(known.__contains__, payloads)]
 
 
 def refusal(event: SignedEvent, policy: Policy, now: datetime) -> Step | None:

@@ -52,12 +52,14 @@ def check(
     rows_only: bool = False,
     sources: Path | None = None,
     recompute: int = 0,
+    seen: Sequence[datetime] = (),
 ) -> Report:
     """The report on an item.
 
     require: the level to pass; by default 3 where the policy names a log, else 2. rows_only: take any
     encoding of the signed rows, not only the signed file. sources: a folder with source scenes and weights.
-    recompute: how many rows to make again.
+    recompute: how many rows to make again. seen: when the caller had itself seen the first of the events: it
+    judges their keys where no log proof does.
     """
     required = require or policy.required_level
 
@@ -70,7 +72,7 @@ def check(
     if not evidence.envelopes:
         return report(0, Step("signature", "the item has no attestation", Outcome.UNSIGNED))
     try:
-        trust = check_envelopes(evidence.envelopes, policy, now, evidence.log_proof)
+        trust = check_envelopes(evidence.envelopes, policy, now, evidence.log_proof, seen)
     except Malformed as error:
         return report(0, Step("signature", str(error), Outcome.MALFORMED))
     except BrokenHistory as error:
@@ -116,7 +118,11 @@ class Trust:
 
 
 def check_envelopes(
-    envelopes: tuple[bytes, ...], policy: Policy, now: datetime, log_proof: bytes | None = None
+    envelopes: tuple[bytes, ...],
+    policy: Policy,
+    now: datetime,
+    log_proof: bytes | None = None,
+    seen: Sequence[datetime] = (),
 ) -> Trust:
     """Steps 1, 2 and 6; Malformed if an envelope is not readable, BrokenHistory if the first is no CREATE."""
     parsed = [parse_envelope(data) for data in envelopes]
@@ -132,7 +138,7 @@ def check_envelopes(
         broken = Step("history", str(error), Outcome.HISTORY_BROKEN)
         return Trust(create, signature, broken, Step("log", "not checked: no history", checked=False))
     logged = check_logged(log_proof, envelopes, replayed.status, policy.log, now)
-    moments = logged.seen or [now] * len(parsed)
+    moments = logged.seen or [*seen, *[now] * (len(parsed) - len(seen))]
     signature, auditors = _check_events(parsed, statements, policy, collection, now, moments)
     return Trust(
         create,

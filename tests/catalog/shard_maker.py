@@ -50,7 +50,7 @@ class DrawnEncoder:
     bands: tuple[str, ...] = ("B04", "B03", "B02")
     min_size: int = 1
     weights: tuple[Weights, ...] = (WEIGHTS,)
-    preprocess: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=lambda: {"input": "uint8"})
     precision: str = "exact"
     tolerance: dict[str, Any] = field(default_factory=lambda: {"kind": "bits"})
     device: str = "cpu"

@@ -287,3 +287,48 @@ def test_links_lead_on_from_everywhere(url: str) -> None:
     own = [link for link in item["links"] if link["href"].startswith(url)]
     for link in own:
         assert requests.get(link["href"], timeout=30).status_code == 200, link
+
+
+QUERIES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "eq": ({"eo:cloud_cover": {"eq": 12}}, ["b"]),
+    "neq": ({"eo:cloud_cover": {"neq": 12}}, ["a", "c", "d"]),
+    "a range": ({"eo:cloud_cover": {"gt": 11, "lte": 13}}, ["b", "c"]),
+    "two properties": ({"eo:cloud_cover": {"gte": 13}, "platform": {"eq": "sentinel-2a"}}, ["c", "d"]),
+    "startsWith": ({"title": {"startsWith": "drawn embeddings of b"}}, ["b"]),
+    "endsWith": ({"title": {"endsWith": "of c"}}, ["c"]),
+    "contains": ({"title": {"contains": "embeddings"}}, ["a", "b", "c", "d"]),
+    "in": ({"eo:cloud_cover": {"in": [11, 14]}}, ["a", "d"]),
+    "a percent sign is itself": ({"title": {"contains": "%"}}, []),
+    "an underscore, too": ({"title": {"startsWith": "drawn_"}}, []),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_query_extension_has_all_its_operators(url: str, name: str) -> None:
+    query, found = QUERIES[name]
+    body = {"collections": ["demo"], "query": query, "sortby": [{"field": "id", "direction": "asc"}]}
+    assert ids(requests.post(f"{url}/search", json=body, timeout=30)) == found
+    text = {"query": json.dumps(query), "sortby": "id"}
+    for path in ("search?collections=demo", "collections/demo/items"):
+        assert ids(requests.get(f"{url}/{path}", params=text, timeout=30)) == found
+    both = body | {"filter": {"op": "<", "args": [{"property": "eo:cloud_cover"}, 13]}}
+    answer = requests.post(f"{url}/search", json=both, timeout=30)
+    assert ids(answer) == [item for item in found if item in "ab"]
+
+
+def test_the_description_has_every_route_and_its_refusals(url: str) -> None:
+    paths = get(url, "api").json()["paths"]
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            assert "422" not in operation["responses"], (method, path)
+            assert "default" in operation["responses"], (method, path)
+    body = paths["/search/similar"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["required"] == ["like"]
+
+
+def test_a_method_that_is_not_served_says_which_are(url: str) -> None:
+    answer = requests.delete(f"{url}/search", timeout=30)
+    assert (answer.status_code, "GET" in answer.headers["allow"] or "POST" in answer.headers["allow"]) == (
+        405,
+        True,
+    )

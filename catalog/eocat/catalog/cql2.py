@@ -50,8 +50,11 @@ def parse_filter(value: Any, language: str | None) -> dict[str, Any]:
     return value
 
 
-def check_filter(root: dict[str, Any]) -> None:
-    """Raise Malformed if a CQL2 JSON tree is beyond a limit or holds what pgSTAC should not see."""
+def check_filter(root: dict[str, Any], *, any_pattern: bool = False) -> None:
+    """Raise Malformed if a CQL2 JSON tree is beyond a limit or holds what pgSTAC should not see.
+
+    any_pattern: a LIKE may begin with a wildcard, as the query extension's `contains` has to.
+    """
     nodes = 0
     pending: list[tuple[Any, int]] = [(root, 1)]
     while pending:
@@ -64,7 +67,7 @@ def check_filter(root: dict[str, Any]) -> None:
                 if count_vertices(node) > MAX_VERTICES:
                     raise Malformed(f"filter has a geometry of more than {MAX_VERTICES} vertices")
                 continue
-            _check_node(node)
+            _check_node(node, any_pattern)
             pending += [(member, depth + 1) for member in node.values()]
         elif isinstance(node, list):
             pending += [(member, depth + 1) for member in node]
@@ -86,7 +89,7 @@ def count_vertices(geometry: Any) -> int:
     return count
 
 
-def _check_node(node: dict[str, Any]) -> None:
+def _check_node(node: dict[str, Any], any_pattern: bool) -> None:
     if "op" in node and node["op"] not in OPERATORS:
         raise Malformed(f"filter has the operator {str(node['op'])[:40]!r}, which is not one of CQL2's")
     if "property" in node and not (
@@ -95,7 +98,8 @@ def _check_node(node: dict[str, Any]) -> None:
         raise Malformed(f"filter has the property name {str(node['property'])[:40]!r}")
     if node.get("op") == "like" and isinstance(arguments := node.get("args"), list):
         patterns = [argument for argument in arguments[1:] if isinstance(argument, str)]
-        if len(arguments) != 2 or not patterns or patterns[0][:1] in ("%", "_", ""):
+        wild = patterns and not any_pattern and patterns[0][:1] in ("%", "_", "")
+        if len(arguments) != 2 or not patterns or wild:
             raise Malformed("filter has a LIKE whose pattern is not text that begins with a plain character")
 
 

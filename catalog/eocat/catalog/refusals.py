@@ -78,7 +78,8 @@ async def refuse(request: Request, error: Exception) -> Response:
             "%s %s %s ended in %s", own_id, request.method, printable(request.url.path), status,
             exc_info=error, extra={"request_id": own_id},
         )  # fmt: skip
-    return JSONResponse({"code": type(error).__name__, "description": sentence}, status_code=status)
+    headers = getattr(error, "headers", None)  # Allow, with 405
+    return JSONResponse({"code": type(error).__name__, "description": sentence}, status, headers)
 
 
 def add_refusals(app: FastAPI) -> None:

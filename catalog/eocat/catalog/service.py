@@ -10,10 +10,11 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import attr
+import orjson
 from brotli_asgi import BrotliMiddleware
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.models import (
     ItemCollectionUri,
@@ -21,6 +22,7 @@ from stac_fastapi.api.models import (
     create_post_request_model,
     create_request_model,
 )
+from stac_fastapi.extensions.query import QueryConformanceClasses
 from stac_fastapi.pgstac.config import Settings
 from stac_fastapi.pgstac.db import close_db_connection, connect_to_db
 from stac_fastapi.pgstac.models.extensions import Extensions
@@ -35,7 +37,9 @@ from .database import Database
 from .guards import Rate, RateLimit, SecurityHeaders
 from .log_routes import router as log_router
 from .middleware import BodyLimit, RequestLog
+from .openapi import describe
 from .query import MAX_BODY_BYTES
+from .query_extension import query_extension
 from .refusals import add_refusals
 from .routes import router
 from .stac_client import new_client
@@ -67,19 +71,35 @@ class ItemsGet(ItemCollectionUri):
 class SearchPost(PgstacSearch):  # type: ignore[misc]
     limit: Limit | None = Field(DEFAULT_PAGE)
 
+    @field_validator("filter_lang", check_fields=False)
+    @classmethod
+    def validate_query_uses_cql(cls, value: Any) -> Any:
+        """The library refuses query and filter together; here they become one filter."""
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _is_object(cls, value: Any) -> Any:
         """The library's own validators take it for one."""
         if not isinstance(value, dict):
             raise ValueError("is not a JSON object")
+        try:  # the next page's link repeats it
+            orjson.dumps(value)
+        except TypeError:
+            raise ValueError("holds a number or text that cannot be sent back") from None
         return value
 
 
 def create_app(database: Database, rate: Rate | None = None) -> FastAPI:
     """The application; its connections open when the server starts it. rate: of each client, None: any."""
     settings = _settings()
-    extensions = Extensions(settings=settings)
+    query = QueryConformanceClasses
+    extensions = Extensions(
+        settings=settings,
+        search_map={"query": query_extension([query.SEARCH])},
+        item_collection_map={"query": query_extension([query.ITEMS])},
+        collection_search_map={"query": query_extension([query.COLLECTIONS])},
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -131,6 +151,7 @@ def create_app(database: Database, rate: Rate | None = None) -> FastAPI:
         ],
     )  # fmt: skip
     add_refusals(app)
+    describe(app)
     return app
 
 

@@ -27,6 +27,7 @@ from .item_page import GEOJSON, complete_item
 from .item_view import PREDECESSOR, SUCCESSOR
 from .landing import landing_html, prefers_html
 from .query import check_geometry, split_bbox
+from .query_extension import parse_query, with_query
 from .queryables import check_properties
 from .routes import SIMILARITY
 
@@ -74,6 +75,11 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
         return page
 
     async def post_search(self, search_request: PgstacSearch, request: Request, **kwargs: Any) -> Response:
+        own = search_request.filter_expr
+        if own is not None:
+            check_filter(own)
+        search_request.filter_expr = with_query(own, search_request.query)
+        search_request.query = None
         return await _page(request, await super().post_search(search_request, request=request, **kwargs))
 
     async def get_search(self, request: Request, **kwargs: Any) -> Response:
@@ -94,7 +100,7 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
         """The hook: before pgSTAC the request is bounded, after it the Items get their links."""
         search_request.conf = None  # pgSTAC's own switches are not for callers
         if (given := getattr(search_request, "filter_expr", None)) is not None:
-            check_filter(given)
+            check_filter(given, any_pattern=True)  # where it is the caller's own, it was held to less
             async with request.app.state.get_connection(request, "r") as connection:
                 await check_properties(connection, given, search_request.collections)
         if search_request.intersects is not None:
@@ -133,12 +139,17 @@ def new_client(search_model: type[PgstacSearch]) -> StacClient:
 
 def _bounded(arguments: dict[str, Any]) -> dict[str, Any]:
     """Query parameters with the filter checked and as CQL2 JSON: the library parses text without bounds."""
-    text, language = arguments.get("filter_expr"), arguments.get("filter_lang")
-    if text is None:
-        return arguments
-    value = text if language in (None, "cql2-text") else _refuse_value_error(orjson.loads, text)
-    parsed = parse_filter(value, language)
-    return {**arguments, "filter_expr": orjson.dumps(parsed).decode(), "filter_lang": "cql2-json"}
+    text, language, query = (arguments.get(name) for name in ("filter_expr", "filter_lang", "query"))
+    parsed = None
+    if text is not None:
+        value = text if language in (None, "cql2-text") else _refuse_value_error(orjson.loads, text)
+        parsed = parse_filter(value, language)
+    both = with_query(parsed, None if query is None else parse_query(query))
+    if both is None:
+        return {**arguments, "query": None}
+    check_filter(both, any_pattern=True)
+    filter_ = orjson.dumps(both).decode()
+    return {**arguments, "query": None, "filter_expr": filter_, "filter_lang": "cql2-json"}
 
 
 def _refuse_value_error(check: Any, value: Any) -> Any:

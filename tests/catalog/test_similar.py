@@ -23,7 +23,8 @@ from eocat.catalog.admission import register
 from eocat.catalog.database import Database
 from eocat.catalog.partitions import EXACT_ROWS
 from eocat.catalog.query import parse_body
-from eocat.catalog.similar import Answer, NotFound, TwoSpaces, find
+from eocat.catalog.similar import Answer, find
+from eocat.catalog.space import NotFound, TwoSpaces
 from eocat.producer.chips import Chip
 from eocat.verify.errors import Malformed
 
@@ -84,13 +85,13 @@ def drawn(embedded: Database, tmp_path_factory: pytest.TempPathFactory) -> Itera
         write_shard(
             out, "demo", f"s{number}", signer=signer, encoder=encoder, vectors=vectors, chips=chips,
             start=START + timedelta(days=31 * number),
-            properties={"platform": "a" if number % 2 else "b", "gsd": number},
+            properties={"platform": "a" if number % 2 else "b", "season": number},
         )  # fmt: skip
         parts.append(vectors)
         centres += [chip.centre for chip in chips]
     with new_database(embedded) as database:
         admissions = register(database, [out], policy_for(signer))
-        assert [a.status for a in admissions] == ["registered"] * SHARDS
+        assert [a.status for a in admissions] == ["registered"] * SHARDS, admissions
         yield Drawn(
             database,
             np.concatenate(parts),
@@ -134,13 +135,16 @@ FILTERS: dict[str, tuple[dict[str, Any], Any]] = {
     ),
     "open interval": ({"datetime": "2024-04-01T00:00:00Z/.."}, lambda d: d.months >= 3),
     "instant": ({"datetime": "2024-02-01T00:00:00Z"}, lambda d: d.months == 1),
-    "CQL2 text": ({"filter": "platform = 'a' AND gsd < 4"}, lambda d: (d.months % 2 == 1) & (d.months < 4)),
+    "CQL2 text": (
+        {"filter": "platform = 'a' AND season < 4"},
+        lambda d: (d.months % 2 == 1) & (d.months < 4),
+    ),
     "CQL2 JSON": (
-        {"filter": {"op": "in", "args": [{"property": "gsd"}, [0, 2]]}, "filter-lang": "cql2-json"},
+        {"filter": {"op": "in", "args": [{"property": "season"}, [0, 2]]}, "filter-lang": "cql2-json"},
         lambda d: (d.months == 0) | (d.months == 2),
     ),
     "all together": (
-        {"filter": "gsd <= 1", "bbox": [9.9, 39, 10.05, 41], "datetime": "../2024-03-01T00:00:00Z"},
+        {"filter": "season <= 1", "bbox": [9.9, 39, 10.05, 41], "datetime": "../2024-03-01T00:00:00Z"},
         lambda d: inside(d, 9.9, 39, 10.05, 41) & (d.months <= 1),
     ),
     "nothing": ({"bbox": [100, 0, 101, 1]}, lambda d: np.zeros(len(d.keys), bool)),
@@ -317,3 +321,37 @@ def test_a_zero_row_has_no_distance_and_is_still_counted(embedded: Database, tmp
 def test_an_empty_catalogue_says_so(embedded: Database) -> None:
     with new_database(embedded) as database, pytest.raises(NotFound, match="no embeddings yet"):
         ask(database, like={"vector": [1.0]})
+
+
+def test_like_examples_is_the_mean_of_directions_less_that_of_the_negative_ones(drawn: Drawn) -> None:
+    """Rows, vectors of any length and points alike; a row given twice weighs twice."""
+    one, two, three = (drawn.vectors[place].astype(np.float64) for place in (10, 4_020, 8_030))
+    like = {
+        "positive": [{"collection": "demo", "item": "s0", "row": 10}, {"vector": (7 * two).tolist()}],
+        "negative": [{"collection": "demo", "item": "s2", "row": 30}],
+    }
+    unit = [v / np.linalg.norm(v) for v in (one, two, three)]
+    wanted = (unit[0] + unit[1]) / 2 - unit[2]
+    answer = drawn.ask(like=like, limit=20, exact=True)
+    everything = np.ones(len(drawn.keys), bool)
+    np.testing.assert_allclose(drawn.distances(answer), drawn.nearest(wanted, everything, 20), atol=2e-3)
+    alone = drawn.ask(like={"positive": [{"point": [10.055, 40.005]}]}, limit=1, exact=True)
+    assert alone.neighbours[0].distance == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("like", "sentence"),
+    [
+        ({"positive": [vector()], "negative": [vector()]}, "cancel out"),
+        ({"positive": []}, "at least 1"),
+        ({"positive": [vector()] * 51}, "at most 50"),
+        ({"negative": [vector()]}, "positive"),
+        ({"positive": [{"positive": [vector()]}]}, "vector, point, row"),
+        ({"positive": [{"vector": [0.0] * DIMENSION}]}, "zero"),
+        ({"positive": [vector()], "negative": [{"vector": [1.0]}]}, "has 1 numbers"),
+        ({"positive": [vector()], "weight": 2}, "weight"),
+    ],
+)
+def test_unfit_examples_are_refused_in_a_sentence(drawn: Drawn, like: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Malformed, match=sentence):
+        drawn.ask(like=like)

@@ -12,7 +12,7 @@ and queryables follow once for all shards of a collection; a crash before them l
 end the log takes up all events (log.py). An item that is known may bring events that follow the stored ones.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -30,10 +30,10 @@ from eocat.verify.evidence import ITEM_FILE, Evidence, read_folder
 from eocat.verify.history import BrokenHistory, Status
 from eocat.verify.policy import Policy
 from eocat.verify.report import Outcome, Report
-from eocat.verify.shard import Shard
+from eocat.verify.shard import RowBatch, Shard
 from eocat.verify.statement import Create, Statement
 
-from . import histories, partitions
+from . import histories, partitions, vector_index
 from .admitted import Admission
 from .chip_copy import copy_rows
 from .database import Database
@@ -50,6 +50,8 @@ from .item_view import STATUS, drop_rows, predecessors, show_history
 from .keyring import Keyring
 from .log import Cosign, Step, advance, open_keyring
 from .partitions import Connection, Partition
+from .projection import Projection
+from .recall import audit
 from .shard_folders import find_shards
 
 REQUIRED_LEVEL = 2
@@ -58,6 +60,7 @@ ADMISSIBLE = (
     Outcome.VERIFIED,
     Outcome.SUPERSEDED, Outcome.WITHDRAWN, Outcome.RECOMPUTE_MISMATCH,  # of a known item only
 )  # fmt: skip
+FIRST_QUERIES = 50  # that measure a new index; `eocat audit` asks more
 PGSTAC_LOCK = 0x65_6F_63_61_74_01  # pgSTAC's loaders deadlock on each other's partitions: one at a time
 
 Progress = Callable[[str, int, int], None]
@@ -120,12 +123,22 @@ def register(
     with database.connect(autocommit=True) as connection:
         connection.execute("SET search_path TO pgstac, public")  # several of pgSTAC's functions expect it
         for _, shards in groupby(verified, key=_collection_of):
-            for admission in _register_collection(connection, list(shards), keyring):
+            loading = list(shards)
+            for admission in _register_collection(connection, loading, keyring):
                 admissions.append(admission)
                 progress(f"loading {admission.folder.name}", len(admissions), len(folders))
+            _index(database, connection, loading[0].partition.collection, progress)
     step("committed")
     advance(database, cosign=cosign, step=step)
     return sorted(admissions, key=lambda admission: admission.folder)
+
+
+def _index(database: Database, connection: Connection, collection: str, progress: Progress) -> None:
+    """Bring the index of a collection that has been loaded up to date, and measure a new one."""
+    partition = partitions.find_partition(connection, collection)
+    if partition is not None and vector_index.bring_up_to_date(connection, partition, progress):
+        progress(f"measuring the index of {collection}", 0, 0)
+        audit(database, connection, [collection], queries=FIRST_QUERIES, seed=0)
 
 
 def _register_collection(
@@ -136,9 +149,12 @@ def _register_collection(
     connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"eocat:{collection}"])
     incoming = sum(shard.create.rows.count for shard in shards)
     partitions.before_load(connection, partition, incoming)
+    projection = vector_index.projection_for(
+        connection, partition, incoming, _batches(shard for shard in shards if shard.partition == partition)
+    )
     properties: dict[str, Any] = {}
     for shard in shards:
-        admission = _admit(connection, shard, keyring)
+        admission = _admit(connection, shard, keyring, projection)
         if admission.status in ("registered", "updated"):
             properties |= canonical.parse(shard.evidence.item)["properties"]
         yield admission
@@ -173,7 +189,9 @@ def _refused_by(report: Report, folder: Path) -> Admission:
     return Admission(folder, item, "refused", 0, failed, report.outcome.value, report.outcome.name)
 
 
-def _admit(connection: Connection, shard: Verified, keyring: Keyring) -> Admission:
+def _admit(
+    connection: Connection, shard: Verified, keyring: Keyring, projection: Projection | None
+) -> Admission:
     """Steps 2 to 4 in one transaction: all of the shard, or nothing."""
     create = shard.create
     try:
@@ -184,7 +202,7 @@ def _admit(connection: Connection, shard: Verified, keyring: Keyring) -> Admissi
             known = _is_known(connection, shard)
             if not known:
                 _open_collection(connection, shard, documents)
-                _load(connection, shard, documents)
+                _load(connection, shard, documents, projection)
             fresh = _append_events(connection, shard, stored, keyring, known=known)
         if not known:
             return Admission(shard.folder, create.item, "registered", create.rows.count)
@@ -289,7 +307,9 @@ def _open_collection(connection: Connection, shard: Verified, documents: Documen
     )
 
 
-def _load(connection: Connection, shard: Verified, documents: Documents) -> None:
+def _load(
+    connection: Connection, shard: Verified, documents: Documents, projection: Projection | None
+) -> None:
     """Steps 3 and 4."""
     create, path = shard.create, shard.evidence.files[EMBEDDINGS]
     names = [create.projection.collection, create.projection.id]
@@ -306,8 +326,9 @@ def _load(connection: Connection, shard: Verified, documents: Documents) -> None
     ).fetchone()
     if inserted is None:
         raise RuntimeError("INSERT … RETURNING gave no row")
-    batches = Shard.open(path, create.rows).batches()
-    copied = copy_rows(connection, shard.partition, inserted[0], batches)
+    if projection is not None:
+        vector_index.store_projection(connection, names[0], projection)
+    copied = copy_rows(connection, shard.partition, inserted[0], _batches([shard]), projection)
     signed = shard.statement.files[EMBEDDINGS].sha256
     if copied.root.hex() != create.rows.root or digest_file(path).sha256 != signed:
         raise Refused(f"{path} changed while it was being registered", Outcome.TAMPERED)
@@ -320,6 +341,12 @@ def _load(connection: Connection, shard: Verified, documents: Documents) -> None
         raise Refused(f"the catalogue holds another Item {create.item}; nothing is overwritten") from None
 
 
+def _batches(shards: Iterable[Verified]) -> Iterator[RowBatch]:
+    """The rows of shards, read as their statements say."""
+    for shard in shards:
+        yield from Shard.open(shard.evidence.files[EMBEDDINGS], shard.create.rows).batches()
+
+
 def _assets(shard: Verified) -> dict[str, dict[str, str]]:
     """Asset key → file name, media type and digest, of the signed files. (Envelopes are served as events.)"""
     return {
@@ -330,12 +357,10 @@ def _assets(shard: Verified) -> dict[str, dict[str, str]]:
 
 def _finish(connection: Connection, collection: str, properties: dict[str, Any]) -> None:
     """What is done once after all shards: indexes; and, where Items came, extent and queryables."""
-    known = connection.execute(
-        "SELECT dtype, dimension FROM eocat.collection WHERE id = %s", [collection]
-    ).fetchone()
-    if known is None:
+    partition = partitions.find_partition(connection, collection)
+    if partition is None:
         return
-    partitions.after_load(connection, Partition(collection, *known))
+    partitions.after_load(connection, partition)
     if properties:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])

@@ -27,6 +27,7 @@ from eocat.verify.merkle import build_tiles, tree_of
 from eocat.verify.shard import RowBatch
 
 from .partitions import Partition
+from .projection import Projection
 
 BLOCK_ROWS = 2_048
 
@@ -52,15 +53,17 @@ def copy_rows(
     partition: Partition,
     shard_id: int,
     batches: Iterable[RowBatch],
+    projection: Projection | None = None,
 ) -> Copied:
     """COPY all `batches` of one shard into the collection's partition; nothing is committed.
 
+    projection: gives the rows their codes.
     Raises InputError for a row whose time has no date, and what reading the batches raises.
     """
     leaves: list[bytes] = []
-    with connection.cursor() as cursor, cursor.copy(copy_statement(partition)) as copy:
+    with connection.cursor() as cursor, cursor.copy(copy_statement(partition, projection)) as copy:
         copy.write(_HEADER)
-        for hashes, data in _one_ahead(_blocks(partition, shard_id, batches)):
+        for hashes, data in _one_ahead(_blocks(partition, shard_id, batches, projection)):
             copy.write(data)
             leaves.append(hashes)
         copy.write(_TRAILER)
@@ -69,9 +72,10 @@ def copy_rows(
     return Copied(count, tree_of(build_tiles(hashed), count).root())
 
 
-def copy_statement(partition: Partition) -> sql.Composed:
+def copy_statement(partition: Partition, projection: Projection | None = None) -> sql.Composed:
     """COPY into the partition itself: PostgreSQL need not look where each row belongs."""
-    columns = map(sql.Identifier, ("collection", *_FIXED, partition.column, *_VARIABLE))
+    names = ["collection", *_FIXED, partition.column, *([] if projection is None else ["code"]), *_VARIABLE]
+    columns = map(sql.Identifier, names)
     return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         partition.table, sql.SQL(", ").join(columns)
     )
@@ -86,22 +90,28 @@ def _one_ahead(blocks: Iterator[tuple[bytes, Any]]) -> Iterator[tuple[bytes, Any
             yield block
 
 
-def _blocks(partition: Partition, shard_id: int, batches: Iterable[RowBatch]) -> Iterator[tuple[bytes, Any]]:
+def _blocks(
+    partition: Partition, shard_id: int, batches: Iterable[RowBatch], projection: Projection | None = None
+) -> Iterator[tuple[bytes, Any]]:
     """(leaf hashes, tuples) of a few rows at a time."""
     for batch in batches:
         for first in range(0, len(batch), BLOCK_ROWS):
             block = batch.slice(first, BLOCK_ROWS)
-            yield block.leaf_hashes(), _format_tuples(partition, shard_id, block)
+            yield block.leaf_hashes(), _format_tuples(partition, shard_id, block, projection)
 
 
-def _format_tuples(partition: Partition, shard_id: int, block: RowBatch) -> Any:
+def _format_tuples(
+    partition: Partition, shard_id: int, block: RowBatch, projection: Projection | None
+) -> Any:
     """The rows as COPY's tuples, one after the other: a buffer."""
     name = partition.collection.encode()
-    columns = 1 + len(_FIXED) + 1 + len(_VARIABLE)
+    vectors = [block.vectors] if projection is None else [block.vectors, projection.encode(block.vectors)]
+    columns = 1 + len(_FIXED) + len(vectors) + len(_VARIABLE)
     head = struct.pack(">hi", columns, len(name)) + name
     tuples = join_columns(
         pa.scalar(head, pa.binary()),
         fixed(_fixed_fields(shard_id, block)),
+        *(fixed(_vector_field(values)) for values in vectors),
         *_field(block.table["id"].cast(pa.binary())),
         *_field(_format_ewkb(block.table["geometry"])),
         *_field(block.table["grid_cell"].cast(pa.binary())),
@@ -112,12 +122,9 @@ def _format_tuples(partition: Partition, shard_id: int, block: RowBatch) -> Any:
 
 def _fixed_fields(shard_id: int, block: RowBatch) -> NDArray[Any]:
     """The columns of fixed width, each with its length before it, big-endian."""
-    dimension = block.vectors.shape[1]
-    vector = block.vectors.dtype.newbyteorder(">")
     layout: list[tuple[str, Any]] = [
         ("shard_id", ">i8"), ("row", ">i4"), ("start_time", ">i8"), ("end_time", ">i8"),
         ("input_digest", "V32"),
-        ("vector", np.dtype([("dimension", ">u2"), ("unused", ">u2"), ("values", vector, (dimension,))])),
     ]  # fmt: skip
     widths = [(name, np.dtype(kind)) for name, kind in layout]
     fields = np.zeros(
@@ -128,7 +135,19 @@ def _fixed_fields(shard_id: int, block: RowBatch) -> NDArray[Any]:
     fields["shard_id"], fields["row"] = shard_id, np.arange(block.first, block.first + len(block))
     fields["start_time"], fields["end_time"] = (moment - _EPOCH_US for moment in _dated(block))
     fields["input_digest"] = input_digests(block.table)
-    fields["vector"]["dimension"], fields["vector"]["values"] = dimension, block.vectors
+    return fields
+
+
+def _vector_field(vectors: NDArray[np.floating]) -> NDArray[Any]:
+    """Vectors as pgvector receives them, each with its length before it."""
+    count, dimension = vectors.shape
+    values = vectors.dtype.newbyteorder(">")
+    layout: list[tuple[Any, ...]] = [
+        ("bytes", ">i4"), ("dimension", ">u2"), ("unused", ">u2"), ("values", values, (dimension,))
+    ]  # fmt: skip
+    fields = np.zeros(count, layout)
+    fields["bytes"] = fields.dtype.itemsize - 4
+    fields["dimension"], fields["values"] = dimension, vectors
     return fields
 
 

@@ -19,7 +19,7 @@ from eocat.verify.statement import validated
 from .database import Database
 from .log import log_folder
 from .log_store import Connection, collections_at, heads_at, tree_at
-from .similar import NotFound
+from .space import NotFound
 
 FIRST_COSIGNED = """
 SELECT e.index, c.size, c.note FROM eocat.log_entry e

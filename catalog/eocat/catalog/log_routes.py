@@ -26,7 +26,7 @@ from .database import Database
 from .log import log_folder
 from .log_files import ENVELOPE, LogFolder
 from .log_proof import item_log_proof
-from .similar import NotFound
+from .space import NotFound
 
 CHECKPOINT_TYPE = "text/plain; charset=utf-8"
 IMMUTABLE = "public, max-age=31536000, immutable"

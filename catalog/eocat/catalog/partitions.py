@@ -1,9 +1,8 @@
-"""The partition of `eocat.chip` that holds one collection's rows, and its indexes.
+"""The partition of `eocat.chip` that holds one collection's rows, and its indexes on place and time.
 
-It is made with the collection and takes vectors of one dtype and dimension. Indexes are made after a load
-that is larger than what the partition held, and kept up during smaller ones. The HNSW index exists from
-EXACT_ROWS rows on: below, the planner (similar.py) scans exactly, and an index would not pay for its upkeep
-(measured: 300 rows/s into a live HNSW index, 50,000 without). The caller holds the collection's lock.
+It is made with the collection and takes vectors of one dtype and dimension. Its indexes are made after a load
+that is larger than what the partition held, and kept up during smaller ones; the index on the vectors is
+another matter (vector_index.py). The caller holds the collection's lock.
 """
 
 import hashlib
@@ -16,13 +15,7 @@ from psycopg.rows import TupleRow
 
 from .database import WRITER
 
-EXACT_ROWS = 20_000
-
-_MAX_INDEXED = {"float16": 4_000, "float32": 2_000}  # dimensions; pgvector's limits for HNSW
-_BUILD_MEMORY_KB = (
-    64 << 10,
-    4 << 20,
-)  # at least, at most; a graph that does not fit is built five times slower
+EXACT_ROWS = 20_000  # below, every row is compared: an index would not pay (decision 0008)
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -54,9 +47,13 @@ class Partition:
         """The vectors' type in SQL: with its dimension it is what the index is on."""
         return "halfvec" if self.dtype == "float16" else "vector"
 
-    @property
-    def indexable(self) -> bool:
-        return self.dimension <= _MAX_INDEXED[self.dtype]
+
+def find_partition(connection: Connection, collection: str) -> Partition | None:
+    """The partition of a collection that is registered."""
+    known = connection.execute(
+        "SELECT dtype, dimension FROM eocat.collection WHERE id = %s", [collection]
+    ).fetchone()
+    return Partition(collection, *known) if known else None
 
 
 def create(connection: Connection, partition: Partition) -> None:
@@ -88,12 +85,8 @@ def before_load(connection: Connection, partition: Partition, incoming: int) -> 
 
 def after_load(connection: Connection, partition: Partition) -> None:
     """Make the indexes that the partition lacks, and tell the planner what it holds now."""
-    rows = held_rows(connection, partition.collection)
     for name, definition in _indexes(partition).items():
-        if not name.endswith("_hnsw"):
-            _execute(connection, definition, partition, index=sql.Identifier(name))
-        elif partition.indexable and rows >= EXACT_ROWS:
-            _build_hnsw(connection, partition, name, definition, rows)
+        _execute(connection, definition, partition, index=sql.Identifier(name))
     _execute(connection, "ANALYZE {table}", partition)
 
 
@@ -107,34 +100,10 @@ def held_rows(connection: Connection, collection: str) -> int:
 def _indexes(partition: Partition) -> dict[str, str]:
     """Index name → statement."""
     on = "CREATE INDEX IF NOT EXISTS {index} ON {table} USING "
-    # The cast gives the index its dimension, which the column, shared by all collections, does not have.
-    vector = f"({partition.column}::public.{partition.vector_type}({partition.dimension}))"
     return {
         f"{partition.name}_geometry": on + "gist (geometry)",
         f"{partition.name}_time": on + "btree (end_time, start_time)",
-        f"{partition.name}_hnsw": on + f"hnsw ({vector} public.{partition.vector_type}_cosine_ops)",
     }
-
-
-def _build_hnsw(connection: Connection, partition: Partition, name: str, definition: str, rows: int) -> None:
-    """Build in memory and in parallel; alone where shared memory is too small for that, as in containers."""
-    width = 2 if partition.dtype == "float16" else 4
-    least, most = _BUILD_MEMORY_KB
-    memory = min(most, max(least, rows * (width * partition.dimension + 800) // 1024 * 5 // 4))
-    for workers in (4, 0):
-        try:
-            with connection.transaction():
-                _set_local(connection, "maintenance_work_mem", f"{memory}kB")
-                _set_local(connection, "max_parallel_maintenance_workers", str(workers))
-                _execute(connection, definition, partition, index=sql.Identifier(name))
-            return
-        except psycopg.errors.DiskFull:  # "could not resize shared memory segment"
-            if not workers:
-                raise
-
-
-def _set_local(connection: Connection, setting: str, value: str) -> None:
-    connection.execute("SELECT set_config(%s, %s, true)", [setting, value])
 
 
 def _execute(

@@ -29,6 +29,7 @@ from .cql2 import MAX_VERTICES, count_vertices, parse_filter
 MAX_BODY_BYTES = 1 << 20
 MAX_LIMIT = 1_000
 DEFAULT_LIMIT = 10
+MAX_EXAMPLES = 50
 
 _GEOMETRY: TypeAdapter[Geometry] = TypeAdapter(Geometry)
 Longitude = Annotated[float, Field(ge=-180, le=180)]
@@ -60,10 +61,37 @@ class LikePoint(Strict):
     point: tuple[Longitude, Latitude]
 
 
+class LikeExamples(Strict):
+    """Like the positive examples and unlike the negative ones; each a row, a vector or a point."""
+
+    positive: Annotated[list[LikeRow | LikeVector | LikePoint], Field(min_length=1, max_length=MAX_EXAMPLES)]
+    negative: Annotated[list[LikeRow | LikeVector | LikePoint], Field(max_length=MAX_EXAMPLES)] = []
+
+    @field_validator("positive", "negative", mode="before")
+    @classmethod
+    def _of_one_kind(cls, value: Any) -> Any:
+        return [_choose(one, EXAMPLES) for one in value] if isinstance(value, list) else value
+
+
+Like = LikeRow | LikeVector | LikePoint | LikeExamples
+EXAMPLES: dict[str, type[Strict]] = {"vector": LikeVector, "point": LikePoint, "row": LikeRow}
+KINDS: dict[str, type[Strict]] = {**EXAMPLES, "positive": LikeExamples}
+
+
+def _choose(value: Any, kinds: dict[str, type[Strict]]) -> Strict:
+    """Choose the kind by its member, so that an error names a member and not a union."""
+    kind = next((kinds[name] for name in kinds if isinstance(value, dict) and name in value), None)
+    if kind is None:
+        raise ValueError(f"is not an object with {', '.join(kinds)} as its kind")
+    if kind is LikePoint and isinstance(value["point"], list):
+        value = {**value, "point": tuple(value["point"])}
+    return kind.model_validate(value)
+
+
 class SimilarRequest(Strict):
     """`exact`: true scans, false takes the index where there is one, absent lets the catalogue choose."""
 
-    like: LikeRow | LikeVector | LikePoint
+    like: Like
     collections: Annotated[list[Identifier], Field(min_length=1, max_length=64)] | None = None
     bbox: Annotated[list[float], Field(min_length=4, max_length=6)] | None = None
     intersects: dict[str, Any] | None = None
@@ -77,14 +105,7 @@ class SimilarRequest(Strict):
     @field_validator("like", mode="before")
     @classmethod
     def _one_kind(cls, value: Any) -> Any:
-        """Choose the kind by its member, so that an error names a member and not a union."""
-        kinds: dict[str, type[Strict]] = {"vector": LikeVector, "point": LikePoint, "row": LikeRow}
-        kind = next((kinds[name] for name in kinds if isinstance(value, dict) and name in value), None)
-        if kind is None:
-            raise ValueError("is not one of {collection, item, row}, {vector} and {point}")
-        if kind is LikePoint and isinstance(value["point"], list):
-            value = {**value, "point": tuple(value["point"])}
-        return kind.model_validate(value)
+        return _choose(value, KINDS)
 
     @model_validator(mode="after")
     def _check_filters(self) -> Self:
@@ -97,6 +118,13 @@ class SimilarRequest(Strict):
         if self.datetime is not None:
             parse_interval(self.datetime)
         return self
+
+    @property
+    def like_rows(self) -> list[LikeRow]:
+        """The rows that `like` names: their collections must be of the space asked."""
+        like = self.like
+        named = [*like.positive, *like.negative] if isinstance(like, LikeExamples) else [like]
+        return [one for one in named if isinstance(one, LikeRow)]
 
     @property
     def boxes(self) -> list[tuple[float, float, float, float]]:

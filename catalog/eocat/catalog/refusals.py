@@ -21,7 +21,7 @@ from eocat.verify.errors import Malformed, Unavailable
 from eocat.verify.terminal import printable
 
 from .middleware import request_id
-from .similar import Gone, NotFound, TwoSpaces
+from .space import Gone, NotFound, TwoSpaces
 
 log = logging.getLogger("eocat.service")
 

@@ -23,6 +23,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 SCHEMA = sql.Identifier("eocat")
 CHANGED = {"collection": "INSERT", "shard": "INSERT, UPDATE, DELETE", "event": "INSERT"} | {
     "log_pending": "INSERT, DELETE",
+    "projection": "INSERT",
+    "vector_index": "INSERT, UPDATE",
+    "recall": "INSERT",
     **dict.fromkeys(
         ("log_entry", "log_hash", "log_collection", "log_tree", "log_checkpoint", "log_key"), "INSERT"
     ),

@@ -26,7 +26,8 @@ from .conditional import is_known
 from .item_page import GEOJSON
 from .query import SimilarRequest, parse_body, parse_query
 from .rows import Show, features, row_feature
-from .similar import Gone, NotFound, find
+from .similar import Answer, find
+from .space import Gone, NotFound
 
 SIMILARITY = "urn:eocat:similarity:v1"
 MAX_PROOFS = 100  # of one answer: each carries its item's envelopes
@@ -126,8 +127,21 @@ async def _similar(request: Request, asked: SimilarRequest) -> Response:
         "method": answer.method,
         "candidates": answer.candidates,
         "space": answer.space.digest.hex(),
+        "recall": _recall(answer),
     }
     return Response(orjson.dumps(body), media_type=GEOJSON)
+
+
+def _recall(answer: Answer) -> dict[str, Any] | None:
+    measured = answer.recall
+    if measured is None:
+        return None
+    return {
+        "k": measured.k,
+        "value": measured.recall,
+        "queries": measured.queries,
+        "measured": format_time(measured.measured_at),
+    }
 
 
 async def _events(request: Request, collection: str, item: str) -> list[Any]:

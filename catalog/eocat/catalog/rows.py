@@ -23,7 +23,9 @@ from eocat.verify.row import LEAF_FORMAT
 from eocat.verify.statement import format_time
 
 from .documents import item_path
-from .similar import Neighbour, NotFound, Space, read_vector
+from .nearest import Neighbour
+from .space import NotFound, Space
+from .vector_bytes import read_vector
 
 ROWS = """
 SELECT c.collection, s.item_id, c.row, s.row_count, c.id, c.start_time, c.end_time, c.grid_cell, c.source,

@@ -1,92 +1,39 @@
-"""Nearest neighbours: the planner and its SQL (docs/similarity.md; design, section 4).
+"""Nearest neighbours: the planner (docs/similarity.md; design, section 4).
 
     1 scope       the collections asked; all of one embedding space
-    2 vector      of the row, the point's chip, or the caller's own, in the collections' dtype
-    3 survivors   rows that pass the filters, counted up to a bound
-    4 exact       few survive: their distances, all of them. Else the HNSW index, iterating past the
-                  filter; where it finds fewer than k, all survivors are searched exactly instead
+    2 vector      what is looked for, in the collections' dtype (like.py)
+    3 survivors   how many rows pass the filters, as PostgreSQL's planner estimates
+    4 nearest     few: all of them are compared. Many: the index of each partition chooses candidates; where
+                  it gives too few, or there is none, all rows of that partition are compared (nearest.py)
 
-Cosine distance, in pgvector's arithmetic, both ways: the index only chooses candidates. Everything runs in
-one read-only snapshot, so that the count and the answer are of the same rows.
+Everything runs in one read-only snapshot, so that all steps see the same rows.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import orjson
 from asyncpg import Connection, Record
-from numpy.typing import NDArray
 
-from eocat.verify.errors import Malformed
-
-from .partitions import EXACT_ROWS, Partition
-from .query import LikePoint, LikeRow, LikeVector, SimilarRequest
+from .like import query_vector
+from .nearest import Filter, Found, Index, Neighbour, by_all, by_index, merged
+from .partitions import Partition
+from .query import SimilarRequest
 from .queryables import check_properties
+from .space import NotFound, Recall, Space, TwoSpaces
 
-SELECTIVITY = 20  # 1 in 20: a filter that leaves less makes the index walk more rows than a scan reads
-EF_SEARCH = 200
-MAX_SCANNED = 200_000  # rows the index may walk before it gives up
-INDEX_SETTINGS = {
-    "hnsw.iterative_scan": "relaxed_order",
-    "hnsw.max_scan_tuples": str(MAX_SCANNED),
-    "enable_sort": "off",
-}
-
-
-class NotFound(Exception):
-    """The catalogue has no such collection, item or row (404)."""
-
-
-class Gone(Exception):
-    """The catalogue had it, and it has been withdrawn (410)."""
-
-
-class TwoSpaces(Exception):
-    """The collections asked, or the row given, are of different embedding spaces (409)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """What is compared: partitions of one embedding space, and the number of rows each holds."""
-
-    digest: bytes
-    dtype: str
-    dimension: int
-    rows: dict[Partition, int]
-
-    @property
-    def collections(self) -> list[str]:
-        return [partition.collection for partition in self.rows]
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """One row of an answer. distance: cosine, None where a zero vector has none."""
-
-    collection: str
-    shard_id: int
-    row: int
-    distance: float | None
+MOST_EXACT = 50_000  # rows that pass a filter: they lie together on disk and are compared in some 30 ms
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """neighbours: nearest first. candidates: how many rows were compared to find them."""
+    """neighbours: nearest first. candidates: rows compared in full. recall: of the index, if measured."""
 
     space: Space
     method: Literal["exact", "index"]
     candidates: int
     neighbours: tuple[Neighbour, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """SQL that chips must satisfy, with its arguments: $2 and up, $1 is the vector."""
-
-    condition: str
-    arguments: tuple[Any, ...]
+    recall: Recall | None = None
 
 
 async def find(connection: Connection, request: SimilarRequest) -> Answer:
@@ -95,35 +42,62 @@ async def find(connection: Connection, request: SimilarRequest) -> Answer:
     The caller has opened the snapshot: a read-only transaction, `repeatable_read`.
     """
     space = await _scope(connection, request)
-    vector = await _vector(connection, request.like, space)
+    vector = await query_vector(connection, request.like, space)
     chosen = await _filter(connection, request, space)
-    total = sum(space.rows.values())
-    bound = max(EXACT_ROWS, total // SELECTIVITY)
-    survivors = await _count(connection, chosen, space, bound) if chosen.arguments else total
-    if request.exact is False or (request.exact is None and survivors > bound):
-        near = await _by_index(connection, vector, chosen, space, request.limit)
-        if len(near.neighbours) == request.limit:
-            return near
-    if chosen.arguments and survivors > bound:  # the count stopped there
-        survivors = await _count(connection, chosen, space)
-    found = await _exactly(connection, vector, chosen, space, request.limit)
-    return Answer(space, "exact", survivors, found)
+    partitions = list(space.rows)
+    indexed = request.exact is False or (request.exact is None and await _many(connection, chosen, space))
+    parts: list[Found] = []
+    asked: list[Partition] = []  # whose index gave the candidates
+    for partition, index in (space.indexes if indexed else {}).items():
+        found = await by_index(connection, vector, partition, index, chosen, request.limit)
+        if found is not None:
+            parts.append(found)
+            asked.append(partition)
+    if rest := [partition for partition in partitions if partition not in asked]:
+        parts.append(await by_all(connection, vector, rest, chosen, request.limit))
+    near = merged(parts, request.limit)
+    recalls = [space.recalls[partition] for partition in asked if partition in space.recalls]
+    recall = min(recalls, key=lambda one: one.recall) if len(recalls) == len(asked) and asked else None
+    return Answer(space, "index" if asked else "exact", near.candidates, near.neighbours, recall)
+
+
+async def _many(connection: Connection, chosen: Filter, space: Space) -> bool:
+    """Step 3: whether too many rows pass the filter to compare them all."""
+    if not chosen or not space.indexes:
+        return bool(space.indexes)
+    plan = await connection.fetchval(
+        f"""EXPLAIN (FORMAT JSON) SELECT FROM eocat.chip
+             WHERE $1::text IS NULL AND collection = ANY ($2){chosen.condition}""",  # names of ours
+        None,
+        space.collections,
+        *chosen.arguments,
+    )
+    estimate = (orjson.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Plan Rows"]
+    return bool(estimate > MOST_EXACT)
+
+
+SCOPE = """
+SELECT c.id, c.space, c.dtype, c.dimension, c.encoder, coalesce(s.rows, 0) AS rows,
+       i.through, i.candidates, p.fitted_at, r.k, r.queries, r.recall, r.measured_at
+  FROM eocat.collection c
+  LEFT JOIN (SELECT collection, sum(row_count)::bigint AS rows FROM eocat.shard
+              WHERE status <> 'withdrawn' GROUP BY collection) s ON s.collection = c.id
+  LEFT JOIN eocat.vector_index i ON i.collection = c.id
+  LEFT JOIN eocat.projection p ON p.collection = c.id
+  LEFT JOIN LATERAL (SELECT * FROM eocat.recall r WHERE r.collection = c.id AND r.measured_at >= i.built_at
+                      ORDER BY r.measured_at DESC LIMIT 1) r ON true
+ ORDER BY c.id
+"""
 
 
 async def _scope(connection: Connection, request: SimilarRequest) -> Space:
     """Step 1. Without `collections`: those of the row's space, or all of the catalogue."""
-    records = await connection.fetch(
-        """SELECT c.id, c.space, c.dtype, c.dimension, coalesce(sum(s.row_count), 0)::bigint AS rows
-             FROM eocat.collection c
-             LEFT JOIN eocat.shard s ON s.collection = c.id AND s.status <> 'withdrawn'
-            GROUP BY c.id ORDER BY c.id"""
-    )
-    known = {record["id"]: record for record in records}
+    known = {record["id"]: record for record in await connection.fetch(SCOPE)}
     named = request.collections
-    if isinstance(request.like, LikeRow):
-        like = _known(known, request.like.collection)
-        named = named or [id_ for id_, record in known.items() if record["space"] == like["space"]]
-        asked = [like, *(_known(known, id_) for id_ in named)]
+    if rows := request.like_rows:
+        like = [_known(known, row.collection) for row in rows]
+        named = named or [id_ for id_, record in known.items() if record["space"] == like[0]["space"]]
+        asked = [*like, *(_known(known, id_) for id_ in named)]
     else:
         asked = [_known(known, id_) for id_ in (named or known)]
     if not asked:
@@ -131,69 +105,38 @@ async def _scope(connection: Connection, request: SimilarRequest) -> Space:
     spaces = sorted({record["space"].hex() for record in asked})
     if len(spaces) > 1:
         raise TwoSpaces(f"rows of different embedding spaces cannot be compared: {' and '.join(spaces)}")
-    first = asked[0]
-    scoped = {
-        Partition(id_, first["dtype"], first["dimension"]): known[id_]["rows"]
-        for id_ in sorted(set(named or known))
-    }
-    return Space(first["space"], first["dtype"], first["dimension"], scoped)
+    return _space([known[id_] for id_ in sorted(set(named or known))])
+
+
+def _space(records: list[Record]) -> Space:
+    first = records[0]
+    partitions = [Partition(record["id"], first["dtype"], first["dimension"]) for record in records]
+    pairs = list(zip(partitions, records, strict=True))
+    return Space(
+        first["space"], first["dtype"], first["dimension"],
+        {partition: record["rows"] for partition, record in pairs},
+        first["encoder"],
+        {
+            partition: Index(record["through"], record["candidates"], record["fitted_at"])
+            for partition, record in pairs if record["through"] is not None
+        },
+        {
+            partition: Recall(record["k"], record["queries"], record["recall"], record["measured_at"])
+            for partition, record in pairs if record["recall"] is not None
+        },
+    )  # fmt: skip
+
+
+async def in_space(connection: Connection, collection: str) -> Space:
+    """A collection by itself; NotFound if there is none."""
+    known = {record["id"]: record for record in await connection.fetch(SCOPE)}
+    return _space([_known(known, collection)])
 
 
 def _known(known: dict[str, Record], collection: str) -> Record:
     if collection not in known:
         raise NotFound(f"the catalogue holds no embeddings of a collection {collection}")
     return known[collection]
-
-
-async def _vector(connection: Connection, like: LikeRow | LikeVector | LikePoint, space: Space) -> str:
-    """Step 2: the query vector as pgvector reads it; its shortest decimals stand for the very same values."""
-    if isinstance(like, LikeVector):
-        values = _fit(like.vector, space)
-    else:
-        column = next(iter(space.rows)).column
-        send = f"{next(iter(space.rows)).vector_type}_send"
-        if isinstance(like, LikeRow):
-            data = await connection.fetchval(
-                f"""SELECT {send}(c.{column}) FROM eocat.shard s
-                     JOIN eocat.chip c ON c.collection = s.collection AND c.shard_id = s.shard_id
-                    WHERE s.collection = $1 AND s.item_id = $2 AND c.collection = $1 AND c.row = $3""",  # noqa: S608  # names of ours
-                like.collection,
-                like.item,
-                min(like.row, 2**31 - 1),
-            )
-            what = f"row {like.row} of {like.collection}/{like.item}"
-        else:
-            data = await connection.fetchval(
-                f"""SELECT {send}({column}) FROM eocat.chip, (SELECT ST_Point($2, $3, 4326) AS at) p
-                    WHERE collection = ANY ($1)
-                    ORDER BY geometry <-> at, ST_Distance(ST_Centroid(geometry), at), end_time DESC,
-                             shard_id, row
-                    LIMIT 1""",  # noqa: S608
-                space.collections,
-                *like.point,
-            )
-            what = f"chip near {like.point[0]:g}, {like.point[1]:g}"
-        if data is None:
-            raise NotFound(f"the catalogue holds no {what}")
-        values = read_vector(data, space.dtype)
-    if not values.any():
-        raise Malformed("the vector to compare with is zero, and has no direction")
-    return "[" + ",".join(map(repr, values.astype(np.float64).tolist())) + "]"
-
-
-def read_vector(sent: bytes, dtype: str) -> NDArray[np.floating]:
-    """The values of what pgvector's send function gives: dimension, zero, big-endian numbers."""
-    return np.frombuffer(sent, np.dtype(dtype).newbyteorder(">"), offset=4)
-
-
-def _fit(vector: Sequence[float], space: Space) -> NDArray[np.floating]:
-    if len(vector) != space.dimension:
-        raise Malformed(f"the vector has {len(vector)} numbers, this embedding space has {space.dimension}")
-    with np.errstate(over="ignore"):
-        values = np.asarray(vector, np.float64).astype(space.dtype)
-    if not np.isfinite(values).all():
-        raise Malformed(f"the vector holds a number that {space.dtype} cannot")
-    return values
 
 
 async def _filter(connection: Connection, request: SimilarRequest, space: Space) -> Filter:
@@ -228,69 +171,3 @@ async def _filter(connection: Connection, request: SimilarRequest, space: Space)
         )
         conditions.append(f"shard_id = ANY ({argument([shard['shard_id'] for shard in shards])}::bigint[])")
     return Filter("".join(f" AND {condition}" for condition in conditions), tuple(arguments))
-
-
-async def _count(connection: Connection, chosen: Filter, space: Space, bound: int | None = None) -> int:
-    """Step 3: rows that survive the filters, at most bound + 1."""
-    stop = "" if bound is None else f" LIMIT {bound + 1}"
-    count = await connection.fetchval(
-        f"""SELECT count(*) FROM (SELECT FROM eocat.chip
-             WHERE $1::text IS NULL AND collection = ANY ($2){chosen.condition}{stop}) survivors""",  # noqa: S608
-        None,
-        space.collections,
-        *chosen.arguments,
-    )
-    return int(count)
-
-
-async def _exactly(
-    connection: Connection, vector: str, chosen: Filter, space: Space, limit: int
-) -> tuple[Neighbour, ...]:
-    """Step 4: without the dimension in the cast no index fits, and PostgreSQL computes every distance."""
-    partition = next(iter(space.rows))
-    records = await connection.fetch(
-        f"""SELECT collection, shard_id, row,
-                   {partition.column} <=> $1::text::{partition.vector_type} AS distance
-              FROM eocat.chip WHERE collection = ANY ($2){chosen.condition}
-             ORDER BY distance, collection, shard_id, row LIMIT {limit}""",  # noqa: S608  # names and numbers of ours
-        vector,
-        space.collections,
-        *chosen.arguments,
-    )
-    return tuple(map(_neighbour, records))
-
-
-async def _by_index(connection: Connection, vector: str, chosen: Filter, space: Space, limit: int) -> Answer:
-    """Step 4 through the index: up to twice the limit from each partition, in relaxed order, sorted again.
-
-    No neighbours if a partition has no index.
-    """
-    for partition in space.rows:
-        index = f"eocat.{partition.name}_hnsw"
-        if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", index):
-            return Answer(space, "index", 0, ())
-    settings = {**INDEX_SETTINGS, "hnsw.ef_search": str(min(1000, max(EF_SEARCH, 2 * limit)))}
-    for name, value in settings.items():
-        await connection.execute("SELECT set_config($1, $2, true)", name, value)
-    found: list[Neighbour] = []
-    for partition in space.rows:
-        cast = f"{partition.vector_type}({partition.dimension})"
-        distance = f"{partition.column}::{cast} <=> $1::text::{cast}"
-        records = await connection.fetch(
-            f"""SELECT collection, shard_id, row, {distance} AS distance
-                  FROM eocat.chip WHERE collection = ANY ($2){chosen.condition}
-                 ORDER BY {distance} LIMIT {2 * limit}""",  # noqa: S608  # names and numbers of ours
-            vector,
-            [partition.collection],
-            *chosen.arguments,
-        )
-        found += map(_neighbour, records)
-    await connection.execute("SELECT set_config('enable_sort', 'on', true)")
-    found.sort(key=lambda one: (one.distance or 0.0, one.collection, one.shard_id, one.row))
-    return Answer(space, "index", len(found), tuple(found[:limit]))
-
-
-def _neighbour(record: Record) -> Neighbour:
-    distance = record["distance"]
-    known = None if np.isnan(distance) else float(distance)
-    return Neighbour(record["collection"], record["shard_id"], record["row"], known)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -106,10 +107,46 @@ chip = Table(
     Column("input_digest", LargeBinary, nullable=False),
     Column("half", HALFVEC),  # the signed dtype itself, never converted: a hit is checked bit for bit,
     Column("single", VECTOR),  # so a row has exactly one of the two
+    Column("code", HALFVEC),  # the vector in short (projection.py); null until the collection is large
     CheckConstraint("num_nonnulls(half, single) = 1", name="vector"),
     CheckConstraint("start_time <= end_time", name="interval"),
     _digest("input_digest"),
     postgresql_partition_by="LIST (collection)",
+)
+
+projection = Table(
+    "projection",  # how a collection's vectors become codes: unsigned, as codes only choose candidates
+    metadata,
+    Column("collection", Text, ForeignKey("eocat.collection.id", ondelete="CASCADE"), primary_key=True),
+    Column("axes", LargeBinary, nullable=False),  # Projection.to_bytes
+    _now("fitted_at"),
+)
+
+vector_index = Table(
+    "vector_index",  # which index of a collection answers (vector_index.py)
+    metadata,
+    Column(
+        "collection", Text, ForeignKey("eocat.projection.collection", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("through", BigInteger, nullable=False),  # it covers the shards up to this one
+    Column("rows", BigInteger, nullable=False),
+    Column("candidates", Integer, nullable=False),  # to compare in full for the ten nearest, as measured
+    _now("built_at"),
+    CheckConstraint("candidates BETWEEN 1 AND 1000", name="candidates"),
+)
+
+recall = Table(
+    "recall",  # what `eocat audit` found: the share of the k nearest rows that the index found
+    metadata,
+    Column("collection", Text, ForeignKey("eocat.collection.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "measured_at", DateTime(timezone=True), nullable=False, server_default=func.now(), primary_key=True
+    ),
+    Column("k", Integer, nullable=False),
+    Column("queries", Integer, nullable=False),
+    Column("candidates", Integer, nullable=False),
+    Column("recall", Double, nullable=False),
+    CheckConstraint("recall BETWEEN 0 AND 1", name="recall"),
 )
 
 event = Table(

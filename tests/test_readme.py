@@ -39,7 +39,7 @@ def test_the_blocks_run(short_home: Path, tmp_path: Path) -> None:
             ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("VERIFIED  L2 of 5") == 3
+        assert done.stdout.count("VERIFIED  L2 of 5") == 6
         assert "coasts/coast" in done.stdout
         assert done.stdout.endswith("stopped\n")
         assert Cluster(short_home).status() is None

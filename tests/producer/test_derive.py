@@ -96,7 +96,7 @@ def test_every_row_of_a_subset_can_be_held_against_its_parents(
 def test_a_parent_that_gives_no_row_is_not_named(world: World, tmp_path: Path) -> None:
     made = world.derive(tmp_path, folders=world.folders[:1])
     assert made.rows == 8
-    with pytest.raises(UsageError, match="no row of 2 items meets the box"):
+    with pytest.raises(UsageError, match="no row of the items meets the box"):
         world.derive(tmp_path, "none", box=(0.0, 0.0, 1.0, 1.0))
     with pytest.raises(ConfigError, match="exists already"):
         world.derive(tmp_path)

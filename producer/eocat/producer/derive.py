@@ -108,7 +108,7 @@ def derive_subset(
     kept = [_meets(parent.table, box) for parent in parents]
     used = [(parent, rows) for parent, rows in zip(parents, kept, strict=True) if rows.any()]
     if not used:
-        raise UsageError(f"no row of {len(parents)} items meets the box", hint="--bbox WEST,SOUTH,EAST,NORTH")
+        raise UsageError("no row of the items meets the box", hint="--bbox WEST,SOUTH,EAST,NORTH")
     table = pa.concat_tables([parent.table.filter(pa.array(rows)) for parent, rows in used]).combine_chunks()
     vectors = np.concatenate([parent.vectors[rows] for parent, rows in used])
     parents = [parent for parent, _ in used]

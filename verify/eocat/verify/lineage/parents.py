@@ -34,7 +34,7 @@ def check_parents(create: Create, folder: Path, row_hashes: Path | None) -> Step
             return Step(STEP, f"{parent.item} {leaves}", Outcome.LINEAGE_FAILED)
         at_hand.append(leaves)
     count = len(create.parents)
-    text = f"derived from {count} items, {len(at_hand)} at hand with the named root"
+    text = f"derived from {count} item{'s' * (count != 1)}, {len(at_hand)} at hand with the named root"
     if _kind(create) != "subset":
         word = f"{text}; how the rows follow from theirs is the producer's word"
         return Step(STEP, word, checked=len(at_hand) == count)

@@ -72,12 +72,12 @@ def check_sources(
         if bad := [verdict for verdict in verdicts if verdict.outcome is outcome]:
             return Step(STEP, f"{len(bad)} of {len(verdicts)} scenes: {bad[0].text}", outcome)
     traced = sum(verdict.traced for verdict in verdicts)
-    parts = [f"{traced} with their own trace", f"{len(verdicts) - traced} by hash only"]
+    counts = {"with their own trace": traced, "by hash only": len(verdicts) - traced}
     for kind in ("manifest", "Item"):
-        if count := sum(kind in verdict.confirmed for verdict in verdicts):
-            parts.append(f"{count} with their {kind} as signed")
+        counts[f"with their {kind} as signed"] = sum(kind in verdict.confirmed for verdict in verdicts)
+    found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     notices = [notice for verdict in verdicts for notice in verdict.notices]
-    text = "; ".join([f"{len(verdicts)} scenes: {', '.join(parts)}", *notices])
+    text = "; ".join([f"{len(verdicts)} scene{'s' * (len(verdicts) != 1)}: {found}", *notices])
     return Step(STEP, text, checked=not notices)
 
 

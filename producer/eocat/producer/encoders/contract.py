@@ -165,8 +165,8 @@ def check_preprocessing(encoder: Encoder) -> str:
     dark, step = _range(encoder.preprocess["input"])
     values = [dark + step * band for band in range(len(encoder.bands))]
     chip = torch.tensor(values, dtype=torch.float32)[None, :, None, None].expand(1, -1, 24, 24)
-    found = preprocess(chip, steps)
     expected = [preprocessed_value(value, steps, band) for band, value in enumerate(values)]
+    found = preprocess(chip, steps)
     errors = (found - torch.tensor([float(e) for e in expected])[None, :, None, None]).abs()
     _promise(float(errors.max()) < 1e-4, f"bands of {values[:3]}… give {found[0, :3, 0, 0].tolist()}")
     size = encoder.preprocess["size"]

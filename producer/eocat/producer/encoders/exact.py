@@ -21,7 +21,7 @@ from .bank import Bank, Weights
 from .device import choose_device
 from .precision import Precision, tolerance_of
 
-Gemm = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Gemm = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]  # rows, filters, out
 Kernel = Literal["auto", "int8", "float32"]
 
 LOW_BITS = 7  # x = 128·high + low
@@ -30,17 +30,17 @@ ROW_MULTIPLE = 64  # of a block: CUDA's int8 GEMM wants over 16 rows, and `_sum_
 CPU_BLOCK_ROWS, CUDA_BLOCK_ROWS = 2048, 1 << 16  # block of 2048 rows × 256 filters × int32 stays in the cache
 
 
-def int8_gemm(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
-    """rows int8 (R, K) · filters int8 (F, K) transposed → int32 (R, F), by VNNI, AMX or CUDA."""
-    return torch._int_mm(rows, filters.t())
+def int8_gemm(rows: torch.Tensor, filters: torch.Tensor, out: torch.Tensor) -> None:
+    """out int32 (R, F) = rows int8 (R, K) · filters int8 (F, K) transposed, by VNNI, AMX or CUDA."""
+    torch._int_mm(rows, filters.t(), out=out)
 
 
-def float32_gemm(rows: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+def float32_gemm(rows: torch.Tensor, filters: torch.Tensor, out: torch.Tensor) -> None:
     """The same product in float32: exact, since every partial sum is an integer below 2^24.
 
     TF32 and bf16 multipliers do no harm: |int8| ≤ 128 fits their 8 significant bits, sums stay float32.
     """
-    return torch.mm(rows.float(), filters.float().t()).to(torch.int32)
+    out.copy_(torch.mm(rows.float(), filters.float().t()))
 
 
 class ExactEncoder:
@@ -152,36 +152,67 @@ class ExactEncoder:
         return "uint8" if self._eight_bits else "DN after max(0, DN - scene offset)"
 
     def pooled_sums(self, chip: NDArray[np.integer[Any]], *, offset: int) -> NDArray[np.int64]:
-        """int64 (2F,): Σ max(y, 0) of every filter over the chip (C, H, W), then Σ max(-y, 0)."""
-        high, low = self._planes(chip, offset)
+        """int64 (2F,): Σ max(y, 0) of every filter over the chip (C, H, W), then Σ max(-y, 0).
+
+        Σ y is linear in the pixels and comes from their sums alone, so the responses are summed once. Patches
+        and responses have one place in memory for all blocks: fresh memory costs more than the product.
+        """
+        x = self._shift(chip, offset)
+        high, low = _split(x)
         height, width = (edge - self.min_size + 1 for edge in high.shape[:2])
-        step = max(1, self._block_rows // width)
-        total = torch.zeros(len(self._filters), dtype=torch.int64, device=self.device)
-        magnitude = torch.zeros_like(total)
+        step = min(height, max(1, self._block_rows // width))
+        rows, count = _padded(step * width), len(self._filters)
+        patches = torch.zeros((rows, self._filters.shape[1]), dtype=torch.int8, device=self.device)
+        lower, upper = torch.empty((2, rows, count), dtype=torch.int32, device=self.device)
+        positive = torch.zeros(count, dtype=torch.int64, device=self.device)
         for top in range(0, height, step):
             shape = (min(step, height - top), width)
-            y = self._gemm(self._patches(low, top, shape), self._filters)
-            y.add_(self._gemm(self._patches(high, top, shape), self._filters), alpha=1 << LOW_BITS)
-            total += self._sum_rows(y)
-            magnitude += self._sum_rows(y.abs_())
-        return torch.cat([(magnitude + total) >> 1, (magnitude - total) >> 1]).cpu().numpy()
+            used = _padded(shape[0] * width)
+            self._gemm(self._fill_patches(patches[:used], low, top, shape), self._filters, lower[:used])
+            self._gemm(self._fill_patches(patches[:used], high, top, shape), self._filters, upper[:used])
+            y = lower[:used].add_(upper[:used], alpha=1 << LOW_BITS)
+            positive += self._sum_rows(y.clamp_(min=0))
+        total = self._window_sums(x) @ self._bank.filters.reshape(-1, count).astype(np.int64)
+        found: NDArray[np.int64] = positive.cpu().numpy()
+        return np.concatenate([found, found - total])
 
-    def _planes(self, chip: NDArray[np.integer[Any]], offset: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """high and low int8 (H, W, C) of the 15-bit pixels x = 128·high + low, low in 0..127."""
+    def _shift(self, chip: NDArray[np.integer[Any]], offset: int) -> torch.Tensor:
+        """The 15-bit pixels x, int32 (C, H, W)."""
         x = torch.from_numpy(chip.astype(np.int32, order="C")).to(self.device)
         low, high = (-(1 << 15), (1 << 15) - 1) if self._signed else (0, (1 << 16) - 1)
         x = x.sub_(offset).clamp_(low, high).sub_(self._offsets)
-        x = x.mul_(self._factors).bitwise_right_shift_(self._right).clamp_(-X_MAX - 1, X_MAX)
-        planes = (x >> LOW_BITS).to(torch.int8), x.bitwise_and_((1 << LOW_BITS) - 1).to(torch.int8)
-        high_plane, low_plane = (plane.permute(1, 2, 0).contiguous() for plane in planes)
-        return high_plane, low_plane
+        return x.mul_(self._factors).bitwise_right_shift_(self._right).clamp_(-X_MAX - 1, X_MAX)
 
-    def _patches(self, plane: torch.Tensor, top: int, shape: tuple[int, int]) -> torch.Tensor:
-        """im2col: int8 (R, K) of the k×k×C windows of rows top.., R and K zero-padded (a zero row adds 0)."""
+    def _window_sums(self, x: torch.Tensor) -> NDArray[np.int64]:
+        """int64 (k·k·C,): for each place of a filter, the sum of the pixels that it meets over all positions.
+
+        It is the sum of the whole chip less the rows and columns at its borders that the place never meets.
+        """
+        k = self.min_size
+
+        def inner(sums: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            """(…, k) of sums over the last axis of `values` without the first i and the last k-1-i."""
+            ends = values.shape[-1] - k + 1
+            parts = [sums - values[..., :i].sum(-1) - values[..., ends + i :].sum(-1) for i in range(k)]
+            return torch.stack(parts, -1)
+
+        fits = x.shape[2] * (X_MAX + 1) < 2**31  # summing in int64 would first copy all of x
+        rows = x.sum(2, dtype=torch.int32 if fits else torch.int64).to(torch.int64)
+        columns = inner(rows, x).transpose(1, 2)  # (C, k of columns, H)
+        both = inner(columns.sum(2), columns)  # (C, k of columns, k of rows)
+        windows: NDArray[np.int64] = both.permute(2, 1, 0).reshape(-1).cpu().numpy()
+        return windows
+
+    def _fill_patches(
+        self, patches: torch.Tensor, plane: torch.Tensor, top: int, shape: tuple[int, int]
+    ) -> torch.Tensor:
+        """im2col into `patches`: int8 (R, K) of the k×k×C windows of rows top…, R and K zero-padded.
+
+        A zero row adds 0. Rows beyond a shorter last block still hold the block before, and are cleared.
+        """
         (rows, columns), k, depth = shape, self.min_size, self._filters.shape[1]
         _, width, channels = plane.shape
-        padded = -(-rows * columns // ROW_MULTIPLE) * ROW_MULTIPLE
-        patches = torch.zeros((padded, depth), dtype=torch.int8, device=self.device)
+        patches[rows * columns :].zero_()
         run, line = k * channels, width * channels
         source = plane.as_strided((rows, columns, k, run), (line, channels, line, 1), top * line)
         patches.as_strided((rows, columns, k, run), (columns * depth, depth, run, 1)).copy_(source)
@@ -209,6 +240,16 @@ class ExactEncoder:
             f"exact arithmetic fails on {self.device}: {'; '.join(refused)}",
             hint="try --device cpu, or another build of torch",
         )
+
+
+def _split(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(high, low) int8 (H, W, C) of x = 128·high + low (C, H, W), low in 0..127."""
+    pixels = x.to(torch.int16).permute(1, 2, 0).contiguous()
+    return (pixels >> LOW_BITS).to(torch.int8), (pixels & ((1 << LOW_BITS) - 1)).to(torch.int8)
+
+
+def _padded(rows: int) -> int:
+    return -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
 def normalise(sums: NDArray[np.int64]) -> NDArray[np.float16]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,20 @@ def test_a_whole_product_is_claimed_by_its_manifest_and_the_claim_is_demanded(
     write_manifest(product)  # now it agrees with itself again, and is another manifest
     report, text = judged(shard, signer, product.parent)
     assert report.outcome is Outcome.LINEAGE_FAILED, text
+
+
+def test_traces_that_came_with_the_item_need_no_product_at_hand(product: Path, tmp_path: Path) -> None:
+    """As in a bundle that is verified without a folder of sources: the manifest's claim is left open."""
+    data = write_traces(scene_in(product), product.parent)
+    shard, signer = produced(product, tmp_path / "out", PIN)
+    policy = policy_for(signer).model_copy(update={"cdse": [PIN]})
+    evidence = replace(read_folder(shard.folder), traces={shard.item: data})
+    report = check(evidence, policy, now=datetime.now(UTC))
+    (lineage,) = [step for step in report.steps if step.name == "lineage"]
+    assert report.outcome is Outcome.VERIFIED, report.to_text()
+    assert "1 scene: 1 with their own trace; " in lineage.text
+    other = replace(evidence, traces={shard.item: data + b" "})
+    assert check(other, policy, now=datetime.now(UTC)).outcome is Outcome.LINEAGE_FAILED
 
 
 def test_a_zip_is_claimed_as_a_folder_is(product: Path) -> None:

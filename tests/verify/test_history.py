@@ -14,7 +14,7 @@ from eocat.verify.errors import Malformed
 from eocat.verify.events import LaterStatement, format_event, parse_event
 from eocat.verify.history import TRANSITIONS, BrokenHistory, History, Status, replay
 
-EVENTS = ("REGISTER", "COPY", "UPDATE", "SUPERSEDE", "OBSOLETE", "WITHDRAW")
+EVENTS = ("REGISTER", "COPY", "UPDATE", "SUPERSEDE", "OBSOLETE", "WITHDRAW", "ATTEST")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def after(create: bytes, *events: str) -> list[bytes]:
     [
         ((), Status.CREATED),
         (("REGISTER",), Status.ACTIVE),
-        (("REGISTER", "COPY", "UPDATE", "COPY"), Status.ACTIVE),
+        (("REGISTER", "COPY", "UPDATE", "ATTEST", "COPY"), Status.ACTIVE),
         (("REGISTER", "SUPERSEDE"), Status.SUPERSEDED),
         (("REGISTER", "OBSOLETE", "SUPERSEDE", "WITHDRAW"), Status.WITHDRAWN),
     ],
@@ -134,6 +134,38 @@ def test_a_statement_with_a_wrong_member_is_malformed(create: bytes, members: di
         parse_event(envelope.payload)
 
 
+@pytest.mark.parametrize(
+    ("edit", "fault"),
+    [
+        ({"rows": [0, 0]}, "ascending"),
+        ({"rows": [1, 0]}, "ascending"),
+        ({"rows": []}, "rows"),
+        ({"modelDiffers": [4096]}, "not made again"),
+        ({"worst": "1e-7 "}, "worst"),
+        ({"worst": "nan"}, "worst"),
+        ({"precision": "fp8"}, "precision"),
+        ({"wanted": 0}, "wanted"),
+        ({"seed": "00"}, "seed"),
+        ({"environment": {"load": 0.5}}, "float"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_a_receipt_has_one_spelling(create: bytes, edit: dict[str, Any], fault: str) -> None:
+    held = after(create, "REGISTER")
+    statement = event_after(held, "ATTEST")
+    statement["predicate"]["recompute"] |= edit
+    with pytest.raises(Malformed, match=fault):
+        parse_event(parse_envelope(signed(statement, PRODUCER)).payload)
+
+
+def test_a_receipt_of_another_create_breaks_it(create: bytes) -> None:
+    held = after(create, "REGISTER")
+    other = signed(event_after(held, "ATTEST", create="00" * 32), PRODUCER)
+    with pytest.raises(BrokenHistory, match="about another CREATE"):
+        history_of([*held, other])
+    assert len(history_of(after(create, "REGISTER", "ATTEST", "ATTEST")).receipts) == 2
+
+
 def test_an_item_does_not_supersede_itself(create: bytes) -> None:
     held = after(create, "REGISTER")
     itself = signed(event_after(held, "SUPERSEDE", successor="s2/scene"), PRODUCER)
@@ -149,7 +181,7 @@ def test_a_reason_is_required_where_users_are_told_not_to_use(create: bytes) -> 
 
 
 def test_events_are_formatted_as_they_are_parsed(create: bytes) -> None:
-    for data in after(create, "REGISTER", "COPY", "UPDATE", "OBSOLETE", "SUPERSEDE", "WITHDRAW"):
+    for data in after(create, "REGISTER", "COPY", "UPDATE", "ATTEST", "OBSOLETE", "SUPERSEDE", "WITHDRAW"):
         payload = parse_envelope(data).payload
         statement = parse_event(payload)
         assert format_event(statement) == payload

@@ -145,11 +145,20 @@ def worst_of(steps: list[Step]) -> Outcome:
     return next((outcome for outcome in PRECEDENCE if outcome in failed), Outcome.VERIFIED)
 
 
+def judge_history(vector: Vector) -> Outcome:
+    policy = parse_policy(json.dumps(vector["policy"]).encode())
+    envelopes = tuple(text.encode() for text in vector["envelopes"])
+    trust = check_envelopes(envelopes, policy, datetime.fromisoformat(vector["now"]))
+    steps = [step for step in (trust.signature, trust.history, trust.receipts) if step]
+    found = {step.outcome for step in steps if step.outcome}
+    return next((outcome for outcome in PRECEDENCE if outcome in found), Outcome.VERIFIED)
+
+
 JUDGES: dict[str, Callable[[Vector], Outcome]] = {
     "row": judge_row, "pixels": judge_pixels, "tree": judge_tree, "proof": judge_proof, "key": judge_key,
     "space": judge_space, "envelope": judge_envelope, "item": judge_item, "hit": judge_hit,
     "logproof": judge_logproof, "bundle": judge_bundle, "absence": judge_absence,
-    "closeness": judge_closeness,
+    "closeness": judge_closeness, "history": judge_history,
 }  # fmt: skip
 
 

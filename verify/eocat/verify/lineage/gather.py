@@ -86,7 +86,7 @@ def _check_scenes(
 def gather(folder: Path | None, source: Source, came: bytes | None = None) -> SourceEvidence:
     """What is at hand of one source: in `folder`, and the traces that came with the item."""
     if folder is None:
-        return SourceEvidence(traces=came)
+        return SourceEvidence(traces=came, demanded=False)
     files = {file.name: path for file in source.files if (path := _file(folder, file.name))}
     traces = _file(folder, f"{source.name}{TRACES_SUFFIX}")
     return SourceEvidence(

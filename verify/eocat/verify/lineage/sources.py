@@ -41,6 +41,7 @@ class SourceEvidence:
     traces: bytes | None = None
     seen: Collection[str] = ()
     item: bytes | None = None
+    demanded: bool = True  # what is claimed must be at hand; not where only an item's own documents are
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,9 @@ def check_source(
         fault = (Outcome.UNAVAILABLE, str(error))
     if fault is not None:
         return SourceVerdict(source.name, fault[0], f"{source.name}: {fault[1]}")
+    at_hand = {ManifestClaim: evidence.product, ItemClaim: evidence.item, TraceClaim: evidence.traces}
     claims = () if source.evidence == "none" else source.evidence
-    confirmed = tuple(_CLAIMED[claim.type] for claim in claims)
+    confirmed = tuple(_CLAIMED[claim.type] for claim in claims if at_hand[type(claim)] is not None)
     notices = tuple(f"{source.name}: {text}" for text in _declared(source))
     traced = evidence.traces is not None
     text = f"{source.name}: {'with its own trace' if traced else 'by hash only'}"
@@ -139,7 +141,8 @@ def _manifest_fault(source: Source, evidence: SourceEvidence) -> Fault | None:
     """A claim that comes out otherwise; without one, what its manifest belies of the source."""
     claim = claim_of(source.evidence, ManifestClaim)
     if evidence.product is None:
-        return _absent("product, whose manifest the statement names, is") if claim else None
+        missing = "product, whose manifest the statement names, is"
+        return _absent(missing) if claim and evidence.demanded else None
     report = check_product(evidence.product)
     if claim:
         if claim == report.claim():
@@ -158,7 +161,7 @@ def _item_fault(source: Source, evidence: SourceEvidence) -> Fault | None:
     if claim is None:
         return None
     if evidence.item is None:
-        return _absent("Item, which the statement names, is")
+        return _absent("Item, which the statement names, is") if evidence.demanded else None
     if claim.item != sha256(evidence.item).hexdigest():
         return Outcome.LINEAGE_FAILED, "its Item is not the one that the statement names"
     with files_at_hand(evidence.files, evidence.product) as files:
@@ -178,7 +181,8 @@ def _trace_fault(
 ) -> Fault | None:
     claim = claim_of(source.evidence, TraceClaim)
     if evidence.traces is None:
-        return _absent("traces, which the statement names, are") if claim else None
+        missing = "traces, which the statement names, are"
+        return _absent(missing) if claim and evidence.demanded else None
     if claim and claim.traces != sha256(evidence.traces).hexdigest():
         return Outcome.LINEAGE_FAILED, "its traces are not those that the statement names"
     traces = parse_traces(evidence.traces)

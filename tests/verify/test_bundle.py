@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from make_events import event_after, signed
 from make_log import proof_bytes
 from make_shard import NOW, PRODUCER, STRANGER, Made, entry, make_shard, policy
 from make_world import ITEM, World, fresh, make_world, trust
+from test_verify_cli import run
 from trust_maker import ALICE, BOB, CAROL, root_of, signed_policy
 
 from eocat.verify import canonical
@@ -205,6 +208,24 @@ def test_attack_41_roots_and_policy_in_a_bundle_are_no_trust(world: World, tmp_p
     assert judge(again, world.made.folder, policy(*mine)).outcome is Outcome.VERIFIED
 
 
+def test_what_a_bundle_carries_can_renew_a_pinned_trust(world: World, tmp_path: Path) -> None:
+    """For those who have no other way to it: verified under the root that they pinned, like any file."""
+    first = root_of(1, [ALICE, BOB, CAROL], 2, ALICE, BOB)
+    theirs, mine = TrustStore(tmp_path / "theirs"), TrustStore(tmp_path / "mine" / "trust")
+    for store in (theirs, mine):
+        store.pin(format_root(first))
+    theirs.update([signed_policy(ALICE, BOB, version=3, expires="2100-01-01T00:00:00Z")], NOW)
+    path = tmp_path / "x.eocat"
+    path.write_bytes(format_bundle(bundle_of(read_folder(world.made.folder), None, theirs)))
+    ran = run("trust", "update", path, cwd=tmp_path, EOCAT_HOME=str(tmp_path / "mine"))
+    assert ran.returncode == 0, ran.stderr
+    assert mine.load(NOW).version == 3
+    stranger = TrustStore(tmp_path / "stranger" / "trust")
+    stranger.pin(format_root(root_of(1, [STRANGER], 1, STRANGER)))
+    ran = run("trust", "update", path, cwd=tmp_path, EOCAT_HOME=str(tmp_path / "stranger"))
+    assert ran.returncode == 22, ran.stderr
+
+
 # --- One spelling, and limits
 
 
@@ -242,6 +263,10 @@ BAD: dict[str, Callable[[list[bytes]], object]] = {
     "traces out of order": lambda rows: rows.extend(
         [b'{"traces":{"content":"","source":"y"}}\n', b'{"traces":{"content":"","source":"x"}}\n']
     ),
+    "traces with a member more": lambda rows: rows.append(b'{"traces":{"content":"","source":"x","x":1}}\n'),
+    "traces of lists": lambda rows: rows.append(
+        b'{"traces":{"content":[' + b"[]," * 4000 + b'[]],"source":"x"}}\n'
+    ),
     "an item too long": lambda rows: rows.__setitem__(1, b'{"item":{"x":"' + b"x" * (1 << 20) + b'"}}\n'),
     "too many lines": lambda rows: rows.extend([b'{"x":\n'] * 20_000),
 }
@@ -259,6 +284,27 @@ def test_attack_64_a_bundle_too_long_is_refused_before_it_is_read(whole: Bundle)
     line = b'{"x":"' + b"x" * MAX_BUNDLE_BYTES + b'"}\n'
     with pytest.raises(Malformed, match="at most"):
         parse_bundle(format_bundle(whole) + line)
+
+
+def test_attack_24_hostile_lines_take_little_memory(whole: Bundle, tmp_path: Path) -> None:
+    """Lists of lists take twenty times their text once they are parsed: a line at a time, and few in all."""
+    text = b'{"envelope":{"x":[' + b"[]," * 600_000 + b"[]]}}\n"
+    (tmp_path / "x.eocat").write_bytes(b"".join(lines(whole)[:2]) + text * 30)
+    code = """
+import resource
+from pathlib import Path
+from eocat.verify.bundle import parse_bundle
+from eocat.verify.errors import Malformed
+try:
+    parse_bundle(Path("x.eocat").read_bytes())
+except Malformed as error:
+    assert "more than" in str(error), error
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert int(ran.stdout) < 512, ran.stderr
 
 
 def test_source_evidence_goes_along(world: World, tmp_path: Path) -> None:

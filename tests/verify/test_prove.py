@@ -25,7 +25,7 @@ LAYOUTS = {
     "plain": PLAIN,
     "compressed": {"compression": "zstd", "use_dictionary": False, "row_group_size": 256},
     "dictionary": {"compression": "none", "use_dictionary": True, "row_group_size": 256},
-    "pages": {**PLAIN, "data_page_size": 64, "write_batch_size": 16},
+    "pages": {**PLAIN, "data_page_size": 2048, "write_batch_size": 16},
 }
 
 
@@ -68,6 +68,13 @@ def test_a_plain_vector_costs_a_read_of_its_own_bytes(tmp_path: Path) -> None:
     prove_row(read_folder(made.folder), 300, read)
     assert read.of(EMBEDDINGS).count(128) == 1
     assert sum(read.of(EMBEDDINGS)) < made.file("embeddings").stat().st_size
+
+
+def test_attack_63_a_shard_of_thousands_of_pages_is_not_read_page_by_page(tmp_path: Path) -> None:
+    layout = {**PLAIN, "row_group_size": ROWS, "data_page_size": 1, "write_batch_size": 1}
+    made = make_shard(tmp_path / "scene", make_rows(ROWS), **layout)
+    with pytest.raises(Malformed, match="more than 512 reads"):
+        prove(str(made.folder), 0, question(), API)
 
 
 def test_a_row_that_is_not_there(tmp_path: Path) -> None:

@@ -17,18 +17,16 @@ from functools import partial
 from pathlib import Path
 
 from . import canonical
-from .bundle import with_local_names
+from .bundle import ATTESTATION_FILE, with_local_names
 from .check import check, check_envelopes
 from .digest import Digests, digest_file
 from .errors import ConfigError, Malformed, UsageError
 from .evidence import ITEM_FILE, LOG_PROOF_FILE, asset_hrefs, read_envelopes, read_folder, read_limited
 from .fetch import Documents, fetch_documents, resume
-from .projection import ATTESTATION, differences, project
+from .projection import differences, project
 from .report import Report
 from .statement import Projection, Statement
 from .target import AUTHENTIC, Question
-
-ATTESTATION_FILE = "attestation.jsonl"
 
 Progress = Callable[[str, int, int], None]
 
@@ -62,7 +60,7 @@ def bring(url: str, folder: Path, question: Question, progress: Progress = lambd
             _write(folder / LOG_PROOF_FILE, evidence.log_proof)
         else:
             (folder / LOG_PROOF_FILE).unlink(missing_ok=True)
-        _write(folder / names[ATTESTATION], b"".join(line + b"\n" for line in evidence.envelopes))
+        _write(folder / ATTESTATION_FILE, b"".join(line + b"\n" for line in evidence.envelopes))
         _write(folder / ITEM_FILE, item)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}") from None
@@ -90,7 +88,8 @@ def _item(folder: Path, came: bytes, signed: Projection) -> bytes:
     if path.is_file():
         own = read_limited(path, canonical.MAX_BYTES)
         with suppress(Malformed):
-            if with_local_names(own) and not differences(signed, project(canonical.parse(own, what="item"))):
+            plain = asset_hrefs(own) == asset_hrefs(with_local_names(own))
+            if plain and not differences(signed, project(canonical.parse(own, what="item"))):
                 return own
     return with_local_names(came)
 

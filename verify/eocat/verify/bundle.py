@@ -22,10 +22,11 @@ from typing import Any
 
 from . import canonical
 from .dsse import MAX_ENVELOPE_BYTES
-from .errors import Malformed
+from .errors import Malformed, Unavailable
 from .evidence import (
     FILE_NAME,
     ITEM_FILE,
+    LOG_PROOF_FILE,
     MAX_ATTESTATION_BYTES,
     MAX_EVENTS,
     MAX_LOG_PROOF_BYTES,
@@ -44,8 +45,11 @@ SUFFIX = ".eocat"
 MAX_BUNDLE_BYTES = 64 << 20
 MAX_SOURCES = 4096
 MAX_LINES = 16_384
+ATTESTATION_FILE = "attestation.jsonl"
 NO_DATA = "a bundle holds no data (--files DIR)"
 
+_EVIDENCE = ("manifest", "traces")
+_CONTENT = re.compile(rb'\{"[a-z]+":\{"content":"[A-Za-z0-9+/=]*+","source":')
 _KIND = re.compile(rb'\{"([A-Za-z]{1,32})":')
 _NAMES = {  # media type → suffix of a file's name
     "application/vnd.apache.parquet": ".parquet",
@@ -97,8 +101,11 @@ _KINDS = {  # in the order of their lines
 
 def is_bundle(path: Path) -> bool:
     """Whether the file begins as a bundle does."""
-    with path.open("rb") as stream:
-        return stream.read(len(HEADER)) == HEADER
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(HEADER)) == HEADER
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
 
 
 def parse_bundle(data: bytes) -> Bundle:
@@ -107,10 +114,10 @@ def parse_bundle(data: bytes) -> Bundle:
         raise Malformed(f"bundle has {len(data)} bytes, at most {MAX_BUNDLE_BYTES} are read")
     if not data.startswith(HEADER) or not data.endswith(b"\n"):
         raise Malformed(f"bundle does not begin with the line {HEADER.decode().strip()} or end in a newline")
-    found: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
+    found: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}  # bytes: parsed, hostile ones are large
     unknown: list[str] = []
     order = list(_KINDS)
-    place = 0
+    place = envelope_bytes = 0
     for kind, line in _lines(data):
         if kind not in _KINDS:
             unknown.append(kind)
@@ -118,21 +125,18 @@ def parse_bundle(data: bytes) -> Bundle:
         if order.index(kind) < place or len(found[kind]) >= _KINDS[kind].most:
             raise Malformed(f"bundle has a line {kind!r} that is out of order, or one too many")
         place = order.index(kind)
-        value = canonical.parse_canonical(line, what=f"bundle line {kind!r}", limit_bytes=len(line))
-        if not isinstance(value[kind], dict) or len(value) != 1:
-            raise Malformed(f"bundle line {kind!r} is not an object with one object in it")
-        found[kind].append(value[kind])
+        envelope_bytes += len(line) if kind == "envelope" else 0
+        if envelope_bytes > MAX_ATTESTATION_BYTES:
+            raise Malformed(f"bundle's envelopes have more than {MAX_ATTESTATION_BYTES} bytes")
+        found[kind].append(_document(kind, line))
     if not found["item"]:
         raise Malformed("bundle has no item")
-    documents = {kind: tuple(map(canonical.encode, found[kind])) for kind in order[:5]}
-    if sum(map(len, documents["envelope"])) > MAX_ATTESTATION_BYTES:
-        raise Malformed(f"bundle's envelopes have more than {MAX_ATTESTATION_BYTES} bytes")
     return Bundle(
-        documents["item"][0],
-        documents["envelope"],
-        next(iter(documents["logProof"]), None),
-        documents["root"],
-        next(iter(documents["policy"]), None),
+        found["item"][0],
+        tuple(found["envelope"]),
+        next(iter(found["logProof"]), None),
+        tuple(found["root"]),
+        next(iter(found["policy"]), None),
         _by_source(found["manifest"], "manifest"),
         _by_source(found["traces"], "traces"),
         tuple(unknown),
@@ -189,10 +193,12 @@ def with_local_names(item: bytes) -> bytes:
         asset = value["assets"][key]
         if not FILE_NAME.fullmatch(href.removeprefix("./")):
             asset["href"] = f"./{key}{_NAMES.get(asset.get('type'), '')}"
+    if ATTESTATION in hrefs:
+        value["assets"][ATTESTATION]["href"] = f"./{ATTESTATION_FILE}"
     names = [value["assets"][key]["href"].removeprefix("./") for key in hrefs]
     if bad := [name for name in names if not FILE_NAME.fullmatch(name)]:
         raise Malformed(f"item asset {bad[0][:80]!r} makes no name of a file")
-    if len({name.casefold() for name in (*names, ITEM_FILE)}) <= len(names):
+    if len({name.casefold() for name in (*names, ITEM_FILE, LOG_PROOF_FILE)}) < len(names) + 2:
         raise Malformed("item has two assets that would be one file")
     return canonical.encode(value)
 
@@ -216,10 +222,20 @@ def _lines(data: bytes) -> Iterator[tuple[str, bytes]]:
     raise Malformed(f"bundle has more than {MAX_LINES} lines")
 
 
-def _by_source(members: list[Any], kind: str) -> dict[str, bytes]:
+def _document(kind: str, line: bytes) -> bytes:
+    """The canonical JSON of what a line of a known kind holds."""
+    if kind in _EVIDENCE and not ((text := _CONTENT.match(line)) and len(line) - text.end() <= 8192):
+        raise Malformed(f"bundle line {kind!r} has not exactly content, in base64, and source")
+    value = canonical.parse_canonical(line, what=f"bundle line {kind!r}", limit_bytes=len(line))
+    if not isinstance(value[kind], dict) or len(value) != 1:
+        raise Malformed(f"bundle line {kind!r} is not an object with one object in it")
+    return line[len(f'{{"{kind}":') : -1]  # the line is canonical, so this is
+
+
+def _by_source(members: list[bytes], kind: str) -> dict[str, bytes]:
     held: dict[str, bytes] = {}
     for member in members:
-        match member:
+        match canonical.parse(member, limit_bytes=len(member)):
             case {"source": str(source), "content": str(content), **rest} if not rest and source not in held:
                 held[source] = decode_base64(content, what=f"bundle line {kind!r}")
             case _:

@@ -28,6 +28,7 @@ from .row import LEAF_FORMAT, Row, encode_row
 from .shard import Shard
 from .statement import Create, Statement, format_time
 
+MAX_READS = 512  # of a shard as a producer lays it out, some twenty
 Read = Callable[[str, int, int], bytes]  # asset key, offset, length → exactly those bytes
 
 
@@ -103,7 +104,7 @@ class RangeFile(io.RawIOBase):
     """A file of `size` bytes that is read by ranges: what Arrow needs to open a Parquet file."""
 
     def __init__(self, size: int, read: Callable[[int, int], bytes]) -> None:
-        self._size, self._read, self._at = size, read, 0
+        self._size, self._read, self._at, self._left = size, read, 0, MAX_READS
 
     def readable(self) -> bool:
         return True
@@ -123,6 +124,12 @@ class RangeFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         length = max(min(len(view), self._size - self._at), 0)
         if length:
+            if not self._left:
+                raise Malformed(
+                    f"one row of this shard takes more than {MAX_READS} reads",
+                    hint="eocat fetch brings the whole item",
+                )
+            self._left -= 1
             view[:length] = self._read(self._at, length)
             self._at += length
         return length

@@ -121,13 +121,13 @@ def trust_pin(
 def trust_update(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE…", help="Newer roots and a signed policy, or a folder that holds them."),
+        typer.Argument(
+            metavar="FILE…", help="Newer roots and a signed policy, or a folder or bundle that holds them."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
     """Follow the pinned root: verify newer roots one by one, and the signed policy under the last."""
-    from .dsse import MAX_ENVELOPE_BYTES
-    from .evidence import read_limited
     from .trust_store import SIGNED_POLICY, TrustStore
 
     store = TrustStore(trust_folder())
@@ -139,8 +139,21 @@ def trust_update(
         if not names:
             raise UsageError(f"folder {file} has no *root.json and no {SIGNED_POLICY}", hint="name the files")
         paths += names
-    policy = store.update([read_limited(path, MAX_ENVELOPE_BYTES) for path in paths], datetime.now(UTC))
+    documents = [document for path in paths for document in _trust_documents(path)]
+    policy = store.update(documents, datetime.now(UTC))
     _show(policy, store.root(), str(trust_folder()), as_json)
+
+
+def _trust_documents(path: Path) -> list[bytes]:
+    """A root or signed policy; of a bundle, those that it carries: all are verified under the pinned root."""
+    from .bundle import MAX_BUNDLE_BYTES, is_bundle, parse_bundle
+    from .dsse import MAX_ENVELOPE_BYTES
+    from .evidence import read_limited
+
+    if not is_bundle(path):
+        return [read_limited(path, MAX_ENVELOPE_BYTES)]
+    bundle = parse_bundle(read_limited(path, MAX_BUNDLE_BYTES))
+    return [*bundle.roots, *([bundle.policy] if bundle.policy else [])]
 
 
 @app.command("show")

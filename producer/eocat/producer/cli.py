@@ -14,6 +14,7 @@ from eocat.verify.terminal import answer, answer_json, needs, note
 
 from .derive_cli import app as derive_app
 from .encoders_cli import app as encoders_app
+from .import_cli import app as import_app
 from .produce_cli import app as produce_app
 from .root_cli import app as root_app
 from .sequel_cli import app as sequel_app
@@ -30,6 +31,7 @@ app.add_typer(encoders_app, name="encoders")
 app.add_typer(trace_app, name="trace")
 app.add_typer(produce_app)  # without a name: its command stands beside the others
 app.add_typer(derive_app)
+app.add_typer(import_app)
 app.add_typer(sequel_app)
 
 Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]

@@ -4,7 +4,8 @@ Everything here is a view: what counts of an Item is signed through its projecti
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -94,9 +95,27 @@ def hash_uri(sha256_hex: str) -> str:
     return "ni:///sha-256;" + base64.urlsafe_b64encode(bytes.fromhex(sha256_hex)).decode().rstrip("=")
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an Item says of where its rows come from. id: of the Item; parameters: as in the statement."""
+
+    id: str
+    properties: Mapping[str, Any]
+    lineage: str
+    parameters: dict[str, Any]
+    original_dtype: str
+
+
+def computed_from(scene: Scene, recipe: Recipe, encoder: Encoder) -> Origin:
+    """The origin of rows that were made from a scene."""
+    lineage = f"{scene.product} → chips of {recipe.chip_size} pixels → {encoder.name}"
+    dtype = "float64" if recipe.precision == "exact" else "float32"
+    return Origin(scene.id, scene.properties, lineage, recipe.parameters(), dtype)
+
+
 def item_document(
     *,
-    scene: Scene,
+    origin: Origin,
     collection: str,
     geometry: dict[str, Any],
     bbox: Sequence[float],
@@ -104,21 +123,20 @@ def item_document(
     end: str,
     rows: Rows,
     space: str,
-    recipe: Recipe,
     encoder: Encoder,
     code: Code,
     files: Sequence[WeightsFile],
     source_uri: str,
     assets: dict[str, Digests],
     licence: str,
-    energy: dict[str, Any],
+    energy: dict[str, Any] | None,
     created: datetime,
 ) -> dict[str, Any]:
     """The Item of one shard, with relative hrefs. start, end: times (equal: an instant)."""
     moment = format_time(created)
     properties: dict[str, Any] = {
-        **scene.properties,
-        "title": f"{encoder.name} embeddings of {scene.id}",
+        **origin.properties,
+        "title": f"{encoder.name} embeddings of {origin.id}",
         "datetime": start if start == end else None,
         "start_datetime": start,
         "end_datetime": end,
@@ -129,13 +147,13 @@ def item_document(
         "proj:code": "EPSG:4326",
         "processing:datetime": moment,
         "processing:level": "L4",
-        "processing:lineage": f"{scene.product} → chips of {recipe.chip_size} pixels → {encoder.name}",
+        "processing:lineage": origin.lineage,
         "processing:software": {"eocat": code.version},
-        "emb:runtime_parameters": recipe.parameters(),
-        "emb:energy": energy,
+        "emb:runtime_parameters": origin.parameters,
+        **({"emb:energy": energy} if energy else {}),
         "emb:quantization": {
             "method": "cast",
-            "original_dtype": "float64" if recipe.precision == "exact" else "float32",
+            "original_dtype": origin.original_dtype,
             "quantized_dtype": rows.dtype,
         },
         "table:row_count": rows.count,
@@ -151,7 +169,7 @@ def item_document(
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": _item_extensions(properties),
-        "id": scene.id,
+        "id": origin.id,
         "collection": collection,
         "geometry": geometry,
         "bbox": list(bbox),
@@ -169,6 +187,14 @@ def item_document(
     }  # fmt: skip
 
 
+def chip_layout(recipe: Recipe) -> dict[str, Any]:
+    """`emb:chip_layout` of the embeddings extension."""
+    size = [recipe.chip_size] * 2
+    if recipe.layout == "majortom":
+        return {"layout_type": "named_grid", "grid_id": "majortom-10km", "chip_size": size}
+    return {"layout_type": "regular_grid", "chip_size": size, "stride": [recipe.stride] * 2}
+
+
 def collection_document(
     *,
     collection: str,
@@ -176,32 +202,26 @@ def collection_document(
     dtype: str,
     dimension: int,
     space: str,
-    recipe: Recipe,
+    layout: dict[str, Any],
+    what: str,
+    kind: str = "chip",
     items: Sequence[dict[str, Any]],
     licence: str,
     publisher: str,
 ) -> dict[str, Any]:
-    """The Collection over all `items` of the output folder (at least one)."""
+    """The Collection over all `items` of the output folder (at least one). what: a row stands for."""
     starts = [item["properties"]["start_datetime"] for item in items]
     ends = [item["properties"]["end_datetime"] for item in items]
     boxes = [item["bbox"] for item in items]
-    layout: dict[str, Any] = {
-        "layout_type": "regular_grid",
-        "chip_size": [recipe.chip_size] * 2,
-        "stride": [recipe.stride] * 2,
-    }
-    if recipe.layout == "majortom":
-        layout |= {"layout_type": "named_grid", "grid_id": "majortom-10km"}
-        del layout["stride"]
     return {
         "type": "Collection",
         "stac_version": STAC_VERSION,
         "stac_extensions": [_EXTENSION.format(name) for name in ("embeddings/v0.0.1", "table/v1.2.0")],
         "id": collection,
-        "title": f"{encoder.name} chip embeddings: {collection}",
+        "title": f"{encoder.name} {kind} embeddings: {collection}",
         "description": (
-            f"One vector of {dimension} {dtype} values per chip of {recipe.chip_size} × {recipe.chip_size} "
-            f"pixels, made by the encoder {encoder.name} {encoder.version} and signed row by row."
+            f"One vector of {dimension} {dtype} values per {what}, made by the encoder {encoder.name} "
+            f"{encoder.version} and signed row by row."
         ),
         "keywords": ["embeddings", "similarity search", encoder.name],
         "license": licence,
@@ -210,7 +230,7 @@ def collection_document(
             "spatial": {"bbox": [_union(boxes)]},
             "temporal": {"interval": [[min(starts), max(ends)]]},
         },
-        "emb:type": "chip",
+        "emb:type": kind,
         "emb:dimensions": dimension,
         "data_type": dtype,
         "emb:chip_layout": layout,
@@ -251,7 +271,7 @@ def model_document(
     """
     named = [{"name": band} for band in bands]
     shape = [-1, len(bands), -1, -1]
-    kind = {"uint8": "uint8", "backscatter in 0.01 dB": "int16"}.get(preprocess["input"], "uint16")
+    kind = {"uint8": "uint8", "backscatter in 0.01 dB": "int16"}.get(preprocess.get("input", ""), "uint16")
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
@@ -313,9 +333,20 @@ def model_document(
                 "bands": named,
             }
             for number, part in enumerate(encoder.weights)
-        },
+        }
+        or _UNSEEN_WEIGHTS,
         "links": [],
     }
+
+
+_UNSEEN_WEIGHTS = {  # STAC 1.1 allows `bands` only where there are assets, MLM asks for them
+    "claim": {
+        "href": "./collection.json",
+        "title": "The encoder is claimed by the publisher of imported vectors; its weights were not seen",
+        "type": "application/json",
+        "roles": ["metadata"],
+    }
+}
 
 
 def table_columns(dtype: str, dimension: int) -> list[dict[str, str]]:

@@ -70,17 +70,21 @@ class Found:
 
 def find_shard(identified: Identified, run: Run) -> Found | None:
     """The scene's shard if it is there; ConfigError if it was made from something else."""
-    target = run.folder / identified.scene.id
+    return find_task(run.folder / identified.scene.id, identified.task)
+
+
+def find_task(target: Path, task: str) -> Found | None:
+    """The shard at `target` if it is there; ConfigError if its task is another."""
     if not target.exists():
         return None
     statement = statement_in(target)
-    if statement.predicate.parameters.get("task") != identified.task:
+    if statement.predicate.parameters.get("task") != task:
         raise ConfigError(
             f"{target} holds a shard of another scene or recipe, and nothing is overwritten",
             hint="choose another --collection or --out, or remove that folder if it was never published",
         )
     rows = statement.predicate.rows
-    return Found(identified.scene.id, target, rows.count, rows.root)
+    return Found(target.name, target, rows.count, rows.root)
 
 
 def statement_in(target: Path) -> Statement:
@@ -99,20 +103,27 @@ def write_draft(
 ) -> Draft:
     """Write shard, row hashes, thumbnail, Item and statement; on disk when this returns."""
     item = identified.scene.id
-    with writing(run.folder / item):
-        folder = run.folder / f".tmp-{item}~{_host()}-{os.getpid()}"
-        for left_over in drafts_of(run.folder, item):
+    with draft_folder(run.folder, item) as folder:
+        _write(folder, identified, rows, run, receipt, evidence)
+    return Draft(folder, item, sum(rows.left_out.values()), receipt.milliseconds / 1000)
+
+
+@contextmanager
+def draft_folder(collection: Path, item: str) -> Iterator[Path]:
+    """A new draft of the item to write into: on disk afterwards, or gone if writing failed."""
+    with writing(collection / item):
+        folder = collection / f".tmp-{item}~{_host()}-{os.getpid()}"
+        for left_over in drafts_of(collection, item):
             if _is_abandoned(left_over):
                 shutil.rmtree(left_over)
         folder.mkdir(parents=True)
         try:
-            _write(folder, identified, rows, run, receipt, evidence)
+            yield folder
             for path in folder.iterdir():
                 sync(path)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    return Draft(folder, item, sum(rows.left_out.values()), receipt.milliseconds / 1000)
 
 
 def drafts_of(folder: Path, item: str) -> Iterator[Path]:
@@ -194,7 +205,7 @@ def _write(
     now = datetime.now(UTC).replace(microsecond=0)
     uri = documents.scene_uri(files, scene.id, run.source_prefix)
     item = documents.item_document(
-        scene=scene,
+        origin=documents.computed_from(scene, run.recipe, claim_of(run.encoder)),
         collection=run.collection,
         geometry=geometry,
         bbox=bounds(geometry),
@@ -202,7 +213,6 @@ def _write(
         end=identified.end,
         rows=claim,
         space=space,
-        recipe=run.recipe,
         encoder=claim_of(run.encoder),
         code=code(),
         files=files,
@@ -226,8 +236,6 @@ def _statement(
 ) -> bytes:  # fmt: skip
     """The CREATE of one shard (docs/format.md, section 3), canonical."""
     scene = identified.scene
-    subjects = {key: {"sha256": found.sha256, "blake3": found.blake3} for key, found in assets.items()}
-    subjects[ROWS] = {"sha256": rows.root}
     create = {
         "event": "CREATE",
         "item": f"{run.collection}/{scene.id}",
@@ -255,6 +263,13 @@ def _statement(
         "tolerance": run.encoder.tolerance,
         "projection": project(item).model_dump(),
     }
+    return encode_create(create, assets, rows.root)
+
+
+def encode_create(create: dict[str, Any], assets: Mapping[str, Digests], root: str) -> bytes:
+    """The statement around the CREATE of a shard with these files and rows, canonical."""
+    subjects = {key: {"sha256": found.sha256, "blake3": found.blake3} for key, found in assets.items()}
+    subjects[ROWS] = {"sha256": root}
     return canonical.encode(
         {
             "_type": STATEMENT_TYPE,

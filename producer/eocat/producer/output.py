@@ -7,10 +7,11 @@ draft's folder. A folder under its own name is whole: it gets that name last, wh
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from eocat.verify import canonical
 from eocat.verify.digest import digest_file
@@ -39,7 +40,28 @@ class Produced:
     fresh: bool
 
 
-def finish(draft: Draft, run: Run, signer: Signer) -> Produced:
+class Recipe(Protocol):
+    """What the signer asked for, of a run or of an import."""
+
+    @property
+    def space(self) -> str: ...
+    def parameters(self) -> dict[str, Any]:
+        """As they must stand in the statement."""
+        ...
+
+
+class Asked(Protocol):
+    """Where the shard belongs and what it must say: a run, or an import."""
+
+    @property
+    def collection(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def recipe(self) -> Recipe: ...
+
+
+def finish(draft: Draft, run: Asked, signer: Signer) -> Produced:
     """Steps 5 and 6: sign the draft's statement and give the folder its name.
 
     If another process has finished the same shard meanwhile, that one stays and the draft is dropped.
@@ -64,7 +86,7 @@ def finish(draft: Draft, run: Run, signer: Signer) -> Produced:
     return Produced(draft.item, target, rows.count, draft.left_out, rows.root, draft.seconds, fresh)
 
 
-def _checked(draft: Draft, run: Run) -> Statement:
+def _checked(draft: Draft, run: Asked) -> Statement:
     """The statement of the draft, which says what this run asked for and what lies in the folder."""
     payload = read_limited(draft.folder / STATEMENT_FILE, MAX_STATEMENT_BYTES)
     statement = parse_statement(payload)
@@ -93,29 +115,42 @@ def _checked(draft: Draft, run: Run) -> Statement:
 
 def write_collection(run: Run) -> None:
     """collection.json and model.json over all finished shards of the folder, whichever run made them."""
-    if not run.folder.is_dir():
+
+    def documented(items: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        properties = items[0]["properties"]
+        dtype, dimension = properties["eocat:dtype"], properties["eocat:dimension"]
+        claim, size = claim_of(run.encoder), run.recipe.chip_size
+        collection = documents.collection_document(
+            collection=run.collection, encoder=claim, dtype=dtype, dimension=dimension,
+            space=run.recipe.space, layout=documents.chip_layout(run.recipe), items=items,
+            what=f"chip of {size} × {size} pixels", licence=run.licence, publisher=run.publisher,
+        )  # fmt: skip
+        model = documents.model_document(
+            claim, bands=run.recipe.bands, dimension=dimension, dtype=dtype, space=run.recipe.space,
+            preprocess=run.encoder.preprocess,
+        )  # fmt: skip
+        return {"collection.json": collection, "model.json": model}
+
+    write_documents(run.folder, documented)
+
+
+def write_documents(
+    folder: Path, documented: Callable[[Sequence[dict[str, Any]]], dict[str, dict[str, Any]]]
+) -> None:
+    """Write what `documented` makes of the Items of all finished shards of the folder, if there are any."""
+    if not folder.is_dir():
         return
-    with writing(run.folder), _locked(run.folder):
+    with writing(folder), _locked(folder):
         items = [
             canonical.parse(read_limited(path, canonical.MAX_BYTES), what=str(path))
-            for path in sorted(run.folder.glob(f"[A-Za-z0-9]*/{ITEM_FILE}"))
+            for path in sorted(folder.glob(f"[A-Za-z0-9]*/{ITEM_FILE}"))
         ]
         if not items:
             return
-        properties = items[0]["properties"]
-        collection = documents.collection_document(
-            collection=run.collection, encoder=claim_of(run.encoder), dtype=properties["eocat:dtype"],
-            dimension=properties["eocat:dimension"], space=run.recipe.space, recipe=run.recipe, items=items,
-            licence=run.licence, publisher=run.publisher,
-        )  # fmt: skip
-        model = documents.model_document(
-            claim_of(run.encoder), bands=run.recipe.bands, dimension=properties["eocat:dimension"],
-            dtype=properties["eocat:dtype"], space=run.recipe.space, preprocess=run.encoder.preprocess,
-        )  # fmt: skip
-        for name, document in (("collection.json", collection), ("model.json", model)):
-            temporary = run.folder / f".tmp-{name}"
+        for name, document in documented(items).items():
+            temporary = folder / f".tmp-{name}"
             write_json(temporary, document)
-            temporary.replace(run.folder / name)
+            temporary.replace(folder / name)
 
 
 @contextmanager

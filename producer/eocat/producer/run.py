@@ -94,11 +94,6 @@ def prepare_run(
     Raises UsageError where the scenes need different encoders, ConfigError where the collection's folder
     holds vectors of another embedding space.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", collection):
-        raise UsageError(
-            f"collection {collection[:80]!r} is no identifier",
-            hint="letters, digits, '.', '_' and '-', at most 128, a letter or digit first",
-        )
     load = partial(load_encoder, encoder, device=device, checkpoint=checkpoint, precision=precision)
     ready = _one_encoder(scenes, load)
     recipe = Recipe(
@@ -128,7 +123,7 @@ def prepare_run(
         threads=threads,
         evidence=evidence,
     )
-    _check_space(run)
+    check_collection(run.folder, run.recipe.space)
     return run
 
 
@@ -144,14 +139,20 @@ def _one_encoder(scenes: Sequence[Scene], load: Callable[[tuple[str, ...]], Enco
     return next(iter(by_bands.values()))
 
 
-def _check_space(run: Run) -> None:
-    path = run.folder / "collection.json"
+def check_collection(folder: Path, space: str) -> None:
+    """Raises UsageError for a name that is no identifier, ConfigError for vectors of another space in it."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", folder.name):
+        raise UsageError(
+            f"collection {folder.name[:80]!r} is no identifier",
+            hint="letters, digits, '.', '_' and '-', at most 128, a letter or digit first",
+        )
+    path = folder / "collection.json"
     if not path.is_file():
         return
     found = canonical.parse(read_limited(path, canonical.MAX_BYTES), what=str(path)).get("eocat:space")
-    if found != run.recipe.space:
+    if found != space:
         raise ConfigError(
-            f"collection {run.collection} in {run.out} is of space {str(found)[:16]}…, "
-            f"this encoder's is {run.recipe.space[:16]}…",
+            f"collection {folder.name} in {folder.parent} is of space {str(found)[:16]}…, "
+            f"this encoder's is {space[:16]}…",
             hint="vectors of two spaces cannot be compared: choose another --collection",
         )

@@ -42,12 +42,15 @@ class _Wkb(pa.ExtensionType):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class ChipRows:
-    """The rows of a shard, in their order. vectors: (N, D) float16 or float32; times: µs since 1970 UTC."""
+    """The rows of a shard, in their order. vectors: (N, D) float16 or float32; times: µs since 1970 UTC.
+
+    source, start, end: one for all rows, or one for each.
+    """
 
     chips: Sequence[Chip]
-    source: str
-    start: int
-    end: int
+    source: str | Sequence[str]
+    start: int | NDArray[np.int64]
+    end: int | NDArray[np.int64]
     input_digests: Sequence[bytes]
     vectors: NDArray[np.floating]
     left_out: Mapping[str, int] = field(default_factory=dict)  # why → how many chips are no row
@@ -63,8 +66,10 @@ class ChipRows:
         columns = [
             pa.array([chip.id for chip in self.chips]),
             pa.array([format_wkb(chip.geometry) for chip in self.chips]),
-            pa.array([self.start] * count, pa.int64()).cast(schema.field("start_datetime").type),
-            pa.array([self.end] * count, pa.int64()).cast(schema.field("end_datetime").type),
+            pa.array(np.broadcast_to(self.start, count), pa.int64()).cast(
+                schema.field("start_datetime").type
+            ),
+            pa.array(np.broadcast_to(self.end, count), pa.int64()).cast(schema.field("end_datetime").type),
             pa.array(
                 [
                     dict(zip(("xmin", "ymin", "xmax", "ymax"), bounds(chip.geometry), strict=True))
@@ -73,7 +78,7 @@ class ChipRows:
                 BBOX,
             ),
             pa.array([chip.grid_cell for chip in self.chips], pa.string()),
-            pa.array([self.source] * count),
+            pa.array([self.source] * count if isinstance(self.source, str) else self.source, pa.string()),
             pa.array([{"x": c.x, "y": c.y, "width": c.size, "height": c.size} for c in self.chips], WINDOW),
             pa.array(self.input_digests, pa.binary(32)),
             pa.FixedSizeListArray.from_arrays(

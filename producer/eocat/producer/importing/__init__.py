@@ -1,0 +1,1 @@
+"""Published embeddings as signed shards, without recomputing: `eocat import`. docs/import.md."""

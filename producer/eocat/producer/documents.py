@@ -334,19 +334,22 @@ def model_document(
             }
             for number, part in enumerate(encoder.weights)
         }
-        or _UNSEEN_WEIGHTS,
+        or _unseen_weights(named),
         "links": [],
     }
 
 
-_UNSEEN_WEIGHTS = {  # STAC 1.1 allows `bands` only where there are assets, MLM asks for them
-    "claim": {
-        "href": "./collection.json",
-        "title": "The encoder is claimed by the publisher of imported vectors; its weights were not seen",
-        "type": "application/json",
-        "roles": ["metadata"],
+def _unseen_weights(bands: list[dict[str, str]]) -> dict[str, Any]:
+    """In place of weights that only their publisher has seen: MLM asks for a model asset with bands."""
+    return {
+        "claim": {
+            "href": "urn:eocat:weights-not-seen",
+            "title": "The encoder is claimed by the publisher of imported vectors; its weights were not seen",
+            "roles": ["mlm:model"],
+            "mlm:artifact_type": "claim",
+            "bands": bands,
+        }
     }
-}
 
 
 def table_columns(dtype: str, dimension: int) -> list[dict[str, str]]:

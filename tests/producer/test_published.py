@@ -15,6 +15,7 @@ from small_weights import file_tensors, save_small, small_entry, small_model
 
 from eocat.producer.encoders import Checkpoint, Encoder, load_encoder
 from eocat.producer.encoders.contract import draw_pixels, preprocessed_value
+from eocat.producer.encoders.device import device_batches
 from eocat.producer.encoders.nets import build_net
 from eocat.producer.encoders.preprocess import check_steps, preprocess
 from eocat.producer.encoders.published import PublishedEncoder, load_published
@@ -158,6 +159,17 @@ def test_the_space_depends_on_weights_bands_and_preprocessing_not_on_precision(t
     spaces = [space_of(encoder) for encoder in encoders]
     assert spaces[0] == spaces[1] != spaces[2]
     assert [encoder.tolerance["parts_per_billion"] for encoder in encoders] == [1_000, 100_000, 1_000]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "int16", "int32"])
+def test_pixels_reach_the_device_in_order_and_unchanged(dtype: str) -> None:
+    """uint16 travels as int16, so the values at its ends tell."""
+    kind = np.iinfo(dtype)
+    ends = np.array([kind.min, kind.max, 7], dtype)
+    pixels = np.resize(ends, (7, 2, 3, 3))[:, :, ::-1]
+    parts = list(device_batches(pixels, 3, torch.device("cpu")))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert np.array_equal(torch.cat(parts).numpy(), pixels.astype(np.int64))
 
 
 def test_weights_without_a_whole_digest_are_refused(small: tuple[PublishedEncoder, Checkpoint]) -> None:

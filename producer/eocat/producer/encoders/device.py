@@ -26,14 +26,15 @@ def choose_device(name: str) -> torch.device:
 def device_batches(
     pixels: NDArray[np.integer[Any]], batch: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Integer tensors (n ≤ batch, C, H, W) on the device, in order; uint16 widened to int32.
+    """Integer tensors (n ≤ batch, C, H, W) on the device, in order; uint16 and wider come as int32.
 
     CUDA: batch i+1 is copied on its own stream while batch i is worked on. A buffer is written again only
     when its last copy is over, and a batch is handed out only when its own copy is.
     """
     parts = [pixels[first : first + batch] for first in range(0, len(pixels), batch)]
+    unsigned = pixels.dtype == np.uint16
     if device.type != "cuda":
-        yield from (_tensor(part).to(device) for part in parts)
+        yield from (_widen(_tensor(part), unsigned=unsigned) for part in parts)
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     buffers: list[tuple[torch.Tensor, torch.cuda.Event] | None] = [None, None]
@@ -59,10 +60,18 @@ def device_batches(
             ahead.append(send(number + 1))
         torch.cuda.current_stream(device).wait_event(copied)
         there.record_stream(torch.cuda.current_stream(device))
-        yield there
+        yield _widen(there, unsigned=unsigned)
 
 
 def _tensor(part: NDArray[np.integer[Any]]) -> torch.Tensor:
-    """torch has little arithmetic for uint16, and none for other byte orders."""
-    wide = np.int32 if part.dtype.itemsize > 1 else part.dtype
-    return torch.from_numpy(np.ascontiguousarray(part, wide))
+    """The same bytes in the machine's order; uint16, for which torch has little arithmetic, as int16."""
+    native = np.ascontiguousarray(part, part.dtype.newbyteorder("="))
+    return torch.from_numpy(native.view(np.int16) if native.dtype == np.uint16 else native)
+
+
+def _widen(batch: torch.Tensor, *, unsigned: bool) -> torch.Tensor:
+    """On the device, so that half the bytes are copied to it."""
+    if batch.dtype != torch.int16:
+        return batch
+    wide = batch.to(torch.int32)
+    return wide.bitwise_and_(0xFFFF) if unsigned else wide

@@ -26,7 +26,7 @@ from .registry import INPUTS, Entry, Model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MIN_SIZE = 16  # a smaller chip, blown up to the size of a model, would show nothing but the interpolation
-BATCH = 32  # chips in the net at once, whatever the caller's batch
+BATCHES = {"cpu": 32, "cuda": 128}  # chips in the net at once, whatever the caller's batch
 
 
 class PublishedEncoder:
@@ -69,7 +69,7 @@ class PublishedEncoder:
         self._check(pixels, offset)
         vectors = np.empty((len(pixels), self.dimension), np.float16)
         first = 0
-        for batch in device_batches(pixels, BATCH, self.device):
+        for batch in device_batches(pixels, BATCHES.get(self.device.type, 32), self.device):
             made = self._run(batch, offset).cpu().numpy()
             with np.errstate(over="ignore"):  # a value beyond float16 is refused below
                 vectors[first : first + len(made)] = made

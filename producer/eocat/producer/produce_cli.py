@@ -183,7 +183,8 @@ def produce_all(scenes: "Sequence[Scene]", run: "Run", signer: "Signer", summary
         note(f"interrupted: {len(summary.shards)} {so_far}")
         raise typer.Exit(130) from None
     except EocatError:
-        note(f"stopped: {len(summary.shards)} {so_far}")
+        if summary.shards:  # else there is nothing but the error to tell
+            note(f"stopped: {len(summary.shards)} {so_far}")
         raise
 
 

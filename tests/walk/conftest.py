@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from catalogue import new_database, running
+from logged_world import Logged, logged_world
 from world import World
 
 from eocat.catalog.admission import register
@@ -49,3 +50,9 @@ def world(embedded: Database, shared_data: Path, tmp_path_factory: pytest.TempPa
             assert admission.status == "registered", admission.reason
         with running(database) as url:
             yield World(url, policy, policy_file, shards, database)
+
+
+@pytest.fixture(scope="session")
+def logged(embedded: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
+    with logged_world(embedded, tmp_path_factory.mktemp("level3")) as found:
+        yield found

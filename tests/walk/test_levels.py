@@ -6,123 +6,39 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from catalogue import new_database, running
-from witnesses import Served, served
+from logged_world import Logged, policy_of, with_weights
+from witnesses import served
 from world import can_unshare
 
-from eocat.catalog.admission import Admission, register
-from eocat.catalog.cosign import witnesses_path
-from eocat.catalog.database import Database
-from eocat.catalog.keyring import Keyring, ensure_keyring
 from eocat.catalog.renewal import renew
 from eocat.producer.encoders import Encoder
 from eocat.producer.encoders import bank as banks
-from eocat.producer.output import Produced, write_collection
 from eocat.producer.produce import produce_scene
 from eocat.producer.run import prepare_run
-from eocat.producer.sequel import append_event
-from eocat.producer.signer import KeyFile, new_key
+from eocat.producer.signer import KeyFile
 from eocat.producer.sources import find_scenes
 from eocat.producer.synthetic import write_scene
-from eocat.verify import canonical
 from eocat.verify.check import check, check_envelopes
-from eocat.verify.draw import draw_rows, seed_of
+from eocat.verify.draw import draw_rows
 from eocat.verify.errors import UsageError
-from eocat.verify.evidence import Evidence, read_folder
-from eocat.verify.fetch import fetch_envelopes, fetch_item
-from eocat.verify.keys import PublicKey, format_key
+from eocat.verify.evidence import read_folder
+from eocat.verify.fetch import fetch_envelopes
 from eocat.verify.log.entry import entry_of, format_entry
 from eocat.verify.log.item_proof import parse_item_proof
-from eocat.verify.log.note import format_note, format_vkey
+from eocat.verify.log.note import format_note
 from eocat.verify.log.proof import check_inclusion, parse_proof
 from eocat.verify.log.quorum import parse_log_policy
-from eocat.verify.policy import LogTrust, Policy, draft_policy, parse_policy
-from eocat.verify.receipt import build_receipt, parse_receipt
-from eocat.verify.report import Outcome, Report, Step
+from eocat.verify.policy import draft_policy, parse_policy
+from eocat.verify.report import Outcome
 from eocat.verify.statement import format_time
-
-
-@dataclass(frozen=True)
-class Logged:
-    """A catalogue whose log two witnesses cosign, with three items, and a reader's policy."""
-
-    url: str
-    database: Database
-    keyring: Keyring
-    signer: KeyFile
-    witnesses: tuple[Served, Served]
-    shards: list[Produced]
-    policy: Policy
-    gather: Callable[[str], Evidence]
-
-    def judge(self, item: str, policy: Policy | None = None, *, days: float = 0, **options: Any) -> Report:
-        """The report on an item as the catalogue now serves it, so many days from now."""
-        now = datetime.now(UTC) + timedelta(days=days)
-        return check(self.gather(item), policy or self.policy, now=now, **options)
-
-    @property
-    def scenes(self) -> Path:
-        return self.shards[0].folder.parents[1] / "scenes"
-
-    def then(self, shard: Produced, **event: str) -> None:
-        """Sign one more event of a shard and register it."""
-        held = fetch_envelopes(f"{self.url}/collections/coasts/items/{shard.item}")
-        append_event(shard.folder, held, event, self.signer, actor="tester")
-        (admission,) = register(self.database, [shard.folder], self.policy)
-        assert admission.status == "updated", admission.reason
-
-
-def policy_of(keyring: Keyring, signer: KeyFile, registrar: PublicKey, *witnesses: Served) -> Policy:
-    names = [f"w{number}" for number in range(len(witnesses))]
-    lines = [f"log {format_vkey(keyring.verifier)}\n"]
-    lines += [witness.line(name) for name, witness in zip(names, witnesses, strict=True)]
-    lines += [f"group both all {' '.join(names)}\nquorum both\n" if names else "quorum none\n"]
-    start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
-    log = LogTrust(policy="".join(lines), maxAgeHours=24)
-    registrars = {"registrar": registrar}
-    return parse_policy(draft_policy({"p": signer.public}, ["*"], start, 3, registrars=registrars, log=log))
-
-
-@pytest.fixture(scope="module")
-def logged(embedded: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
-    folder = tmp_path_factory.mktemp("level3")
-    (folder / "scenes").mkdir()
-    for number, name in enumerate(("first", "second", "third")):
-        write_scene(folder / "scenes" / f"{name}.tif", seed=number, size=128)
-    signer = KeyFile.generate("p")
-    scenes = find_scenes([folder / "scenes"])
-    run = prepare_run(scenes, publisher="tester", collection="coasts", out=folder, chip_size=64)
-    shards = [produce_scene(scene, run, signer) for scene in scenes]
-    write_collection(run)
-    with new_database(embedded) as database:
-        home = database.required_home()
-        keyring = ensure_keyring(home)
-        follows = [keyring.verifier]
-        with (
-            served(folder / "w0", follows, "w0.example") as one,
-            served(folder / "w1", follows, "w1.example") as two,
-        ):
-            policy = policy_of(keyring, signer, keyring.registrar, one, two)
-            assert policy.log is not None
-            witnesses_path(home).write_text(policy.log.policy)
-            assert {each.status for each in register(database, [run.folder], policy)} == {"registered"}
-            with running(database) as url:
-                count = iter(range(1000))
-
-                def gather(item: str) -> Evidence:
-                    downloads = folder / f"downloads-{next(count)}"
-                    downloads.mkdir()
-                    return fetch_item(f"{url}/collections/coasts/items/{item}", downloads)
-
-                yield Logged(url, database, keyring, signer, (one, two), shards, policy, gather)
 
 
 def test_a_registered_item_reaches_level_three(logged: Logged) -> None:
@@ -195,130 +111,6 @@ def test_rows_are_drawn_by_the_seed_without_repeats() -> None:
     assert len(set(drawn)) == 59
     assert drawn == draw_rows(b"seed", 1000, 59) != draw_rows(b"other", 1000, 59)
     assert draw_rows(b"seed", 3, 59) == [0, 1, 2]
-
-
-AUDITOR = KeyFile.generate("auditor")
-
-
-def auditing(policy: Policy) -> Policy:
-    """The policy that also trusts the auditor."""
-    (producer,) = [entry for entry in policy.keys if "producer" in entry.roles]
-    names = {"name": "auditor", "key": format_key(AUDITOR.public), "roles": ["auditor"]}
-    return policy.model_copy(update={"keys": [*policy.keys, producer.model_copy(update=names)]})
-
-
-def attested(logged: Logged, shard: Produced, receipt: bytes) -> Admission:
-    """The receipt signed by the auditor and brought to the catalogue."""
-    found = parse_receipt(receipt)
-    event = {"event": "ATTEST", "create": found.create, "recompute": found.recompute.model_dump()}
-    held = fetch_envelopes(f"{logged.url}/collections/coasts/items/{shard.item}")
-    append_event(shard.folder, held, event, AUDITOR, actor="auditor")
-    (admission,) = register(logged.database, [shard.folder], auditing(logged.policy))
-    return admission
-
-
-def receipts_of(report: Report) -> list[Step]:
-    return [step for step in report.steps if step.name == "receipts"]
-
-
-def test_a_recompute_receipt_is_signed_logged_and_shown(logged: Logged, tmp_path: Path) -> None:
-    sources = with_weights(logged, tmp_path / "sources")
-    report = logged.judge("third", sources=sources, recompute=2)
-    receipt = build_receipt(report, report.as_of)
-    found = parse_receipt(receipt)
-    note = json.loads(logged.gather("third").log_proof or b"")["checkpoints"][-1]["note"]
-    assert found.recompute.checkpoint == note, "the rows were drawn by the newest cosigned note"
-    assert found.recompute.rows == draw_rows(seed_of(note, "coasts/third"), 4, 2)
-    assert (found.recompute.precision, found.recompute.worst, found.recompute.wanted) == ("exact", "0", 2)
-
-    admission = attested(logged, logged.shards[2], receipt)
-    assert admission.status == "updated", admission.reason
-    report = logged.judge("third", auditing(logged.policy))
-    assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), report.to_text()
-    assert "REGISTER 1 → ATTEST 2" in report.to_text()
-    (step,) = receipts_of(report)
-    assert (step.mark, "2 rows made again at" in step.text) == ("ok", True)
-    assert "all the same, worst 0 (exact), auditor auditor ed25519" in step.text
-
-    report = logged.judge("third")
-    assert (report.outcome, report.level) == (Outcome.VERIFIED, 3), "a stranger's receipt spoils nothing"
-    (step,) = receipts_of(report)
-    assert (step.mark, step.text) == ("--", "1 by no auditor of the policy")
-
-
-def test_a_receipt_that_found_a_difference_cannot_be_overlooked(logged: Logged, tmp_path: Path) -> None:
-    sources = with_weights(logged, tmp_path / "sources")
-    report = logged.judge("third", sources=sources, recompute=3)
-    found = json.loads(build_receipt(report, report.as_of))
-    found["recompute"] |= {"modelDiffers": found["recompute"]["rows"][:1], "worst": "0.2"}
-    admission = attested(logged, logged.shards[2], canonical.encode(found))
-    assert admission.status == "updated", admission.reason
-    report = logged.judge("third", auditing(logged.policy))
-    assert report.outcome is Outcome.RECOMPUTE_MISMATCH, report.to_text()
-    assert "1 with another vector, worst 0.2 (exact)" in report.to_text()
-    assert logged.judge("third").outcome is Outcome.VERIFIED
-    evidence = logged.gather("third")
-    assert evidence.envelopes is not None
-    withheld = replace(evidence, envelopes=evidence.envelopes[:-1])
-    assert check(withheld, logged.policy, now=datetime.now(UTC)).outcome in (
-        Outcome.HISTORY_BROKEN,
-        Outcome.LOG_VIOLATION,
-    )
-
-
-def test_the_commands_write_and_sign_a_receipt(
-    logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def eocat(*arguments: object, code: int = 0) -> str:
-        command = [sys.executable, "-m", "eocat.edge", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stderr
-        return done.stdout + done.stderr
-
-    monkeypatch.setenv("EOCAT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("EOCAT_API", logged.url)
-    new_key("auditor", None)
-    policy = tmp_path / "policy.json"
-    policy.write_text(logged.policy.model_dump_json(exclude_unset=True))
-    receipt, shard = tmp_path / "receipt.json", logged.shards[0]
-    asked = ["verify", "coasts/first", "--trust", policy, "--recompute", 2, "--receipt", receipt]
-    assert "recompute  FAILED no folder of sources" in eocat(*asked, code=42)
-    assert not receipt.exists(), "nothing was compared"
-    sources = with_weights(logged, tmp_path / "sources")
-    assert "eocat attest FOLDER" in eocat(*asked, "--sources", sources)
-    assert parse_receipt(receipt.read_bytes()).item == "coasts/first"
-    told = eocat("attest", shard.folder, receipt, "--key", "auditor")
-    assert "coasts/first  ATTEST 2 signed by auditor" in told
-    other = logged.shards[1].folder
-    assert "holds coasts/second" in eocat("attest", other, receipt, "--key", "auditor", code=3)
-
-
-@pytest.mark.parametrize(
-    ("edit", "fault"),
-    [
-        ({"rows": [0, 1]}, "its rows are not those that its seed draws"),
-        ({"seed": "00" * 32}, "its seed does not follow from its checkpoint"),
-        ({"space": "00" * 32}, "its encoder or space is not the item's"),
-    ],
-)
-def test_a_receipt_of_rows_that_were_chosen_is_refused(
-    logged: Logged, tmp_path: Path, edit: dict[str, Any], fault: str
-) -> None:
-    report = logged.judge("first", sources=with_weights(logged, tmp_path / "sources"), recompute=2)
-    found = json.loads(build_receipt(report, report.as_of))
-    if found["recompute"]["rows"] == edit.get("rows"):
-        edit = {"rows": [2, 3]}
-    found["recompute"] |= edit
-    with pytest.raises(UsageError, match=fault):
-        attested(logged, logged.shards[0], canonical.encode(found))
-
-
-def with_weights(logged: Logged, folder: Path) -> Path:
-    """A folder with the scenes and the encoder's weights."""
-    shutil.copytree(logged.scenes, folder)
-    (weights,) = Path(banks.__file__).parent.glob("banks/exact-s2-l2a-*.safetensors")
-    shutil.copy(weights, folder)
-    return folder
 
 
 def test_attack_56_another_scene_under_the_same_name_fails_the_lineage(

@@ -6,9 +6,10 @@ Written without the verifier, from docs/format.md: a second opinion, not the sam
     item.json          everything but the members of the projection (section 4); of those a number's spelling,
                        an RFC 3339 time's, and the order of roles
     attestation.jsonl  with a log policy nothing; without one an older prefix of the events, with an Item that
-                       fits it, and signatures of unknown keys beside the right one
-    log-proof.json     JSON spelling; in a checkpoint the order and doubling of signature lines, if the log's
-                       own and (in the newest) a quorum of the witnesses' are there, byte for byte
+                       fits it, signatures of unknown keys beside the right one, and REGISTER and COPY at all
+    log-proof.json     JSON spelling; which of the real signatures on its text a checkpoint has, if the log's
+                       own and (on the newest) a quorum's are there; which of two checkpoints of one text an
+                       event names
     trust folder       the signatures of a root or policy beyond the threshold
     bundle             lines of unknown kinds; roots, policy and source evidence in it
     hit                every member but id, geometry, place, times and the proof; row_count and vector may be
@@ -24,8 +25,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import rfc8785
+from make_notes import LOG
 from signed_world import State, World
 
+Files = dict[str, bytes]
 QUORUM = 2  # of three witnesses: make_log.log_trust
 ENDS = {"SUPERSEDE", "OBSOLETE", "WITHDRAW"}
 FILES = {"embeddings": "embeddings.parquet", "row-hashes": "row-hashes.bin", "thumbnail": "thumbnail.png"}
@@ -36,17 +39,17 @@ def folder_is_allowed(
     files: dict[str, bytes], world: World, *, logged: bool, rows_only: bool = False
 ) -> bool:
     """Whether a folder that verified is, as far as anything is signed, one of the world's states."""
-    return any(_is_state(files, state, logged, rows_only) for state in world.honest)
+    return any(_is_state(files, state, world, logged=logged, rows_only=rows_only) for state in world.honest)
 
 
-def _is_state(files: dict[str, bytes], state: State, logged: bool, rows_only: bool) -> bool:
+def _is_state(files: Files, state: State, world: World, *, logged: bool, rows_only: bool) -> bool:
     for name in ("row-hashes.bin", "thumbnail.png", "embeddings.parquet"):
         if files[name] != state.files[name] and not (
             rows_only and name == "embeddings.parquet" and same_rows(files[name], state.files[name])
         ):
             return False
-    found = payloads(files["attestation.jsonl"])
-    if found != payloads(state.files["attestation.jsonl"])[: len(found)]:
+    found, signed = (of_content(each["attestation.jsonl"]) for each in (files, state.files))
+    if found != signed[: len(found)]:
         return False
     events = [json.loads(payload)["predicate"] for payload in found]
     shown = next(event["projection"] for event in reversed(events) if "projection" in event)
@@ -56,7 +59,7 @@ def _is_state(files: dict[str, bytes], state: State, logged: bool, rows_only: bo
         return False
     return not logged or (
         files["attestation.jsonl"] == state.files["attestation.jsonl"]
-        and log_proof_is_allowed(files["log-proof.json"], state.files["log-proof.json"])
+        and log_proof_is_allowed(files["log-proof.json"], state.files["log-proof.json"], world)
     )
 
 
@@ -113,23 +116,37 @@ def payloads(attestation: bytes) -> list[bytes]:
     return [base64.b64decode(json.loads(line)["payload"]) for line in attestation.splitlines()]
 
 
-def log_proof_is_allowed(data: bytes, signed: bytes) -> bool:
+def of_content(attestation: bytes) -> list[bytes]:
+    """The payloads that say something of the item: without a log anyone may sign a REGISTER or COPY."""
+    events = [(json.loads(payload)["predicate"]["event"], payload) for payload in payloads(attestation)]
+    return [payload for event, payload in events if event not in ("REGISTER", "COPY")]
+
+
+def log_proof_is_allowed(data: bytes, signed: bytes, world: World) -> bool:
     found, right = json.loads(data), json.loads(signed)
-    notes = [[one.pop("note") for one in document["checkpoints"]] for document in (found, right)]
-    last = len(notes[1]) - 1
-    return found == right and all(
-        note_is_allowed(*pair, quorum=QUORUM if number == last else 0)
-        for number, pair in enumerate(zip(*notes, strict=True))
+    notes = [one["note"] for one in found["checkpoints"]]
+    last = len(notes) - 1
+    return bool(_log_view(found) == _log_view(right)) and all(
+        note_is_allowed(note, world, quorum=QUORUM if number == last else 0)
+        for number, note in enumerate(notes)
     )
 
 
-def note_is_allowed(found: str, signed: str, quorum: int) -> bool:
-    """Whether a note has the signed text, the log's own line, and so many of its witnesses' lines."""
-    text, _, lines = found.rpartition("\n\n")
-    right_text, _, right_lines = signed.rpartition("\n\n")
-    log_line, *witness_lines = right_lines.splitlines()
-    kept = set(lines.splitlines())
-    return text == right_text and log_line in kept and len(kept & set(witness_lines)) >= quorum
+def _log_view(document: Any) -> Any:
+    """A log proof with the text of a checkpoint in the place of its number and its signatures."""
+    texts = [one["note"].rpartition("\n\n")[0] for one in document["checkpoints"]]
+    events = [(texts[event.pop("checkpoint")], event) for event in document["events"]]
+    paths = [{**one, "note": text} for one, text in zip(document["checkpoints"], texts, strict=True)]
+    return [{**document, "events": None, "checkpoints": None}, events, paths]
+
+
+def note_is_allowed(note: str, world: World, quorum: int) -> bool:
+    """Whether log and witnesses signed that text: the lines are of notes with it, of a quorum of names."""
+    text, _, lines = note.rpartition("\n\n")
+    signed = [each.rpartition("\n\n") for each in world.notes]
+    known = {line for same, _, right in signed if same == text for line in right.splitlines()}
+    names = {line.split(" ")[1] for line in known & set(lines.splitlines())}
+    return LOG.name in names and len(names - {LOG.name}) >= quorum
 
 
 def bundle_is_allowed(data: bytes, world: World) -> bool:
@@ -145,16 +162,17 @@ def bundle_is_allowed(data: bytes, world: World) -> bool:
         "log-proof.json": held["logProof"][0],
     }
     return header == b'{"bundle":"eocat-bundle/v1"}' and any(
-        _is_state(state.files | documents, state, logged=True, rows_only=False) for state in world.honest
+        _is_state(state.files | documents, state, world, logged=True, rows_only=False)
+        for state in world.honest
     )
 
 
 def hit_is_allowed(data: bytes, world: World, *, logged: bool) -> bool:
     """Whether a hit that verified shows, in all that is signed, one of the world's."""
-    return any(_hit_view(json.loads(data), json.loads(hit), logged) for hit in world.hits)
+    return any(_hit_view(json.loads(data), json.loads(hit), world, logged) for hit in world.hits)
 
 
-def _hit_view(found: Any, signed: Any, logged: bool) -> bool:
+def _hit_view(found: Any, signed: Any, world: World, logged: bool) -> bool:
     right, shown = signed["properties"], found["properties"]
     for name in ("collection", "item", "row", "datetime", "start_datetime", "end_datetime"):
         if shown.get(name) != right.get(name) or isinstance(shown.get(name), bool):
@@ -164,20 +182,23 @@ def _hit_view(found: Any, signed: Any, logged: bool) -> bool:
     if shown.get("vector") is not None and shown["vector"] != _vector_of(right):
         return False
     proof, signed_proof = shown["eocat:proof"], right["eocat:proof"]
-    events = [envelope["payload"] for envelope in proof["envelopes"]]
+    events, right_events = (
+        of_content(b"\n".join(rfc8785.dumps(envelope) for envelope in each["envelopes"]))
+        for each in (proof, signed_proof)
+    )
     return (
         (found["id"], found["geometry"]) == (signed["id"], signed["geometry"])
         and (proof["leaf"], proof["path"]) == (signed_proof["leaf"], signed_proof["path"])
         and proof.keys() <= signed_proof.keys()
-        and events == [envelope["payload"] for envelope in signed_proof["envelopes"]][: len(events)]
-        and (not logged or _is_whole(proof, signed_proof))
+        and events == right_events[: len(events)]
+        and (not logged or _is_whole(proof, signed_proof, world))
     )
 
 
-def _is_whole(proof: Any, signed: Any) -> bool:
+def _is_whole(proof: Any, signed: Any, world: World) -> bool:
     """Whether a hit has all envelopes as they were logged, and their log proof."""
     found, right = (json.dumps(each["log_proof"]).encode() for each in (proof, signed))
-    return bool(proof["envelopes"] == signed["envelopes"]) and log_proof_is_allowed(found, right)
+    return bool(proof["envelopes"] == signed["envelopes"]) and log_proof_is_allowed(found, right, world)
 
 
 def _count_of(properties: Any) -> int:

@@ -51,6 +51,7 @@ from eocat.verify.errors import EocatError  # noqa: E402
 BATCH = 40
 LIMIT_S = 10
 LIMIT_MIB = 512
+UNEXPECTED = "not judged, unexpected"  # how the command reports what nobody thought of
 HANGS_S = 300  # without a word from the process: more than a batch takes on the most loaded machine
 MODES = {
     "logged": 8, "plain": 4, "rows only": 2, "insider": 2, "statement": 2, "hit": 4, "plain hit": 1,
@@ -210,7 +211,7 @@ class Fuzzer:
 
     def _judge(self, case: Case, report: dict[str, Any], tally: Tally) -> None:
         tally.outcomes[report["outcome"]] += 1
-        unexpected = [step["text"] for step in report["steps"] if "unexpected" in step["text"]]
+        unexpected = [step["text"] for step in report["steps"] if step["text"].startswith(UNEXPECTED)]
         if unexpected:
             tally.failures.append(f"{case.name} ({case.about}): {unexpected[0]}")
         if report["outcome"] != "VERIFIED":
@@ -256,10 +257,12 @@ def judge(
         if exited.exit_code in {report["exitCode"] for report in reports} and len(reports) == len(targets):
             return reports
     except EocatError as error:
+        if len(targets) > 1:  # it ends the command for all of them: who was it?
+            return [judge([one], trust=trust, rows_only=rows_only, files=files)[0] for one in targets]
         name = f"{type(error).__name__} (exit {error.exit_code})"
         return [{"outcome": name, "exitCode": error.exit_code, "steps": []} for _ in targets]
     except Exception as error:  # noqa: BLE001  what the command does not catch either is what is looked for
-        return [{"outcome": "CRASHED", "steps": [{"text": f"unexpected {error!r}"}]} for _ in targets]
+        return [{"outcome": "CRASHED", "steps": [{"text": f"{UNEXPECTED} {error!r}"}]} for _ in targets]
     raise AssertionError("the command ended without an exit code")
 
 

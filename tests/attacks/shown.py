@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rfc8785
-from fuzz import judge
+from fuzz import UNEXPECTED, judge
 from signed_world import State, World
 
 Edit = Callable[[dict[str, bytes]], None]
@@ -47,7 +47,7 @@ class Shown:
         trust = self.folder / "policy.json"
         trust.write_bytes(policy or self.world.logged)
         [report] = judge([str(target)], trust=trust, **options)
-        unexpected = [step["text"] for step in report["steps"] if "unexpected" in step["text"]]
+        unexpected = [step["text"] for step in report["steps"] if step["text"].startswith(UNEXPECTED)]
         assert not unexpected, unexpected
         code: int = report["exitCode"]
         return code

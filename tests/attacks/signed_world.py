@@ -78,7 +78,8 @@ class World:
     """honest: what may verify if it is active. hostile: real signatures that the policies do not trust.
 
     logged: the policy that names log and witnesses, plain: the same without them; both as JSON bytes.
-    trust: a trust folder whose second root's keys have signed the policy `logged`, by file name.
+    notes: every cosigned checkpoint of the trusted log. trust: a trust folder, by file name; the keys of its
+    second root have signed the policy `logged`.
     """
 
     honest: list[State]
@@ -88,6 +89,7 @@ class World:
     plain: bytes
     trust: dict[str, bytes]
     shards: dict[str, Made]
+    notes: list[str]
 
 
 def make_world(folder: Path, now: datetime | None = None) -> World:
@@ -124,6 +126,7 @@ def make_world(folder: Path, now: datetime | None = None) -> World:
         policy_bytes(logged=False),
         make_trust(folder / "trust", now),
         shards,
+        [note.decode() for note in (again, *(one.note for one in log.published))],
     )
 
 

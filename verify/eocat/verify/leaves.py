@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from .errors import Malformed
 from .row import DTYPES, LEAF_FORMAT
 
 _RING_OF_FIVE = np.frombuffer(struct.pack("<BIII", 1, 3, 1, 5), np.uint8)  # of a WKB Polygon
@@ -45,7 +46,7 @@ def hash_leaves(table: pa.Table, vectors: NDArray[np.floating]) -> bytes:
     tail["dtype"], tail["dimension"] = DTYPES[vectors.dtype.name], dimension
     tail["vector"] = vectors
     prefix = pa.scalar(b"\x00" + LEAF_FORMAT.encode() + b"\n", pa.binary())
-    lengths = [np.asarray(pc.binary_length(column)) for column in (ids, geometries)]
+    lengths = [numbers(pc.binary_length(column), "<i4") for column in (ids, geometries)]
     leaves = join_columns(
         prefix, fixed(lengths[0].astype("<u2")), ids, fixed(lengths[1].astype("<u4")), geometries, fixed(tail)
     )
@@ -58,7 +59,7 @@ def hash_leaves(table: pa.Table, vectors: NDArray[np.floating]) -> bytes:
 def times(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Start and end of the rows, µs since 1970 UTC."""
     start, end = (_flat(table[name]).view(pa.int64()) for name in ("start_datetime", "end_datetime"))
-    return np.asarray(start), np.asarray(end)
+    return numbers(start, "<i8"), numbers(end, "<i8")
 
 
 def input_digests(table: pa.Table) -> NDArray[np.void]:
@@ -104,4 +105,12 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _mask(column: pa.Array) -> NDArray[np.bool_]:
-    return np.array(column.fill_null(False))
+    return numbers(column.fill_null(False).cast(pa.uint8()), "?").copy()
+
+
+def numbers(array: pa.Array, dtype: str) -> NDArray[Any]:
+    """The values of an array of numbers; Malformed for a null. (Arrow's `to_numpy` imports pandas first.)"""
+    if array.null_count:
+        raise Malformed("shard holds a null where a number belongs")
+    kind = np.dtype(dtype)
+    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind.itemsize)

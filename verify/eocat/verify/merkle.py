@@ -212,9 +212,8 @@ def _split(count: int) -> int:
 
 def _fold(hashes: bytes) -> bytes:
     """Root of a complete tree over a power of two of hashes."""
+    sha256, pair = hashlib.sha256, 2 * HASH_BYTES
     while len(hashes) > HASH_BYTES:
-        hashes = b"".join(
-            hashlib.sha256(b"\x01" + hashes[i : i + 2 * HASH_BYTES]).digest()
-            for i in range(0, len(hashes), 2 * HASH_BYTES)
-        )
+        starts = range(0, len(hashes), pair)
+        hashes = b"".join([sha256(b"\x01" + hashes[i : i + pair]).digest() for i in starts])
     return hashes

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .errors import Malformed
 from .layout import FOOTER_BYTES, RowGroup, check_pages, read_row_groups
-from .leaves import hash_leaves, unusual_rows
+from .leaves import hash_leaves, numbers, unusual_rows
 from .row import Row, check_vectors
 from .statement import Rows
 
@@ -129,6 +129,7 @@ class Shard:
             _check_sizes(groups, signed)
             file = pq.ParquetFile(
                 source,
+                pre_buffer=False,  # it would hold a row group twice
                 read_dictionary=TEXT_COLUMNS,
                 thrift_string_size_limit=FOOTER_BYTES,
                 thrift_container_size_limit=1 << 16,
@@ -210,8 +211,11 @@ class Shard:
     def _vectors(self, table: pa.Table) -> NDArray[np.floating]:
         chunks = table["embedding"]
         column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # the latter copies
-        values = column.flatten().to_numpy(zero_copy_only=False)
-        return np.asarray(values.reshape(table.num_rows, self.signed.dimension))
+        values = column.flatten()
+        if len(values) != table.num_rows * self.signed.dimension:  # the values of a null are left out
+            raise Malformed("shard column embedding holds a null")
+        found: NDArray[np.floating] = numbers(values, self.signed.dtype)
+        return found.reshape(table.num_rows, self.signed.dimension)
 
     def _check_pages(self, group: RowGroup, names: Collection[str] | None = None) -> None:
         """Hold page headers of a row group (of all columns, or these) against its limit, before decoding."""

@@ -31,9 +31,8 @@ def complete_item(
     for asset in (whole.get("assets") or {}).values():
         if asset.get("href", "").startswith("collections/"):
             asset["href"] = base_url + asset["href"]
-    if collection and name and "links" not in exclude:
+    if collection and name and "links" not in exclude and (not include or "links" in include):
         whole["links"] = _links(collection, name, whole.get("links") or [], base_url)
-        include = include | {"links"} if include else include
     if include or exclude:
         whole = filter_fields(whole, include, exclude)
     return whole

@@ -45,7 +45,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     f"{_ITEM}/rows/{{row}}/proof": {GEOJSON: FEATURE},
     f"{_ITEM}/history": {JSON: {"type": "object", "required": ["collection", "item", "events"]}},
     f"{_ITEM}/assets/{{key}}": {"*/*": BYTES},
-    f"{_ITEM}/log-proof": {JSON: {"type": "object", "required": ["type", "checkpoint", "events", "heads"]}},
+    f"{_ITEM}/log-proof": {JSON: {"type": "object", "required": ["type", "checkpoint", "heads"]}},
     "/log/checkpoint": {"text/plain": {"type": "string"}},
     "/log/tile/{path}": {"application/octet-stream": BYTES},
     "/log/envelope/{digest}": {JSON: {"type": "object"}},
@@ -74,7 +74,14 @@ def describe(app: FastAPI) -> None:
 
 
 def _corrected(schema: dict[str, Any]) -> dict[str, Any]:
-    schema["components"]["schemas"]["Error"] = ERROR
+    schemas = schema["components"]["schemas"]
+    schemas["Error"] = ERROR
+    for model in schemas.values():
+        members = model.get("properties", {})
+        members.pop("conf", None)  # pgSTAC's own switches are not for callers
+        for name in ("include", "exclude"):  # of `fields`: sets, that may be given as lists
+            for kind in members.get(name, {}).get("anyOf", [members.get(name, {})]):
+                kind.pop("uniqueItems", None)
     refusal = {
         "description": "A refusal: one sentence says why",
         "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -88,7 +95,7 @@ def _corrected(schema: dict[str, Any]) -> dict[str, Any]:
                 operation["responses"]["200"] = {"description": "OK", "content": content}
     similar = schema["paths"]["/search/similar"]
     body = SimilarRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema["components"]["schemas"] |= body.pop("$defs", {})
+    schemas |= body.pop("$defs", {})
     similar["post"]["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
     similar["get"]["parameters"] = [
         {

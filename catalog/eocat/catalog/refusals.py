@@ -15,6 +15,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
+from stac_fastapi.types.errors import InvalidQueryParameter, NotFoundError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from eocat.verify.errors import Malformed, Unavailable
@@ -30,7 +31,11 @@ _PGSTAC_SENTENCES = re.compile(r"Operator [\w<>=]+ Not Supported\.|The [\w<>=]+ 
 _UNANSWERABLE = (
     "the request asks for something that the catalogue cannot search for: check its values and tokens"
 )
-STATUSES = {Malformed: 400, NotFound: 404, TwoSpaces: 409, Gone: 410, Unavailable: 503}
+STATUSES = {
+    Malformed: 400, InvalidQueryParameter: 400, NotFound: 404, NotFoundError: 404, TwoSpaces: 409, Gone: 410,
+    Unavailable: 503,
+}  # fmt: skip
+POSTED = ("/search", "/search/similar")
 _SLOW = "the answer takes too long to find: ask for a smaller area, time or limit"
 
 
@@ -45,8 +50,8 @@ def sentence_for(error: Exception) -> tuple[int, str]:
             return sentence_for(cause)
         case StarletteHTTPException():
             return error.status_code, str(error.detail)[:300]
-        case Malformed() | NotFound() | TwoSpaces() | Gone() | Unavailable():
-            return STATUSES[type(error)], str(error)
+        case _ if kinds := [kind for kind in STATUSES if isinstance(error, kind)]:
+            return STATUSES[kinds[0]], str(error)
         case asyncpg.QueryCanceledError():
             return 503, _SLOW
         case asyncpg.RaiseError() if _PGSTAC_SENTENCES.fullmatch(str(error)):
@@ -78,16 +83,17 @@ async def refuse(request: Request, error: Exception) -> Response:
             "%s %s %s ended in %s", own_id, request.method, printable(request.url.path), status,
             exc_info=error, extra={"request_id": own_id},
         )  # fmt: skip
-    headers = getattr(error, "headers", None)  # Allow, with 405
+    headers = {"Allow": "GET, HEAD, POST" if request.url.path in POSTED else "GET, HEAD"}
+    if status != 405:
+        headers = getattr(error, "headers", None) or {}
     return JSONResponse({"code": type(error).__name__, "description": sentence}, status, headers)
 
 
 def add_refusals(app: FastAPI) -> None:
     """Answer every error of the app, and of the libraries it is made of, with `refuse`."""
     kinds: tuple[type[Exception], ...] = (
-        RequestValidationError, ValidationError, HTTPException, StarletteHTTPException, Malformed, NotFound,
-        Gone, TwoSpaces, Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, orjson.JSONDecodeError,
-        OSError, Exception,
+        RequestValidationError, ValidationError, HTTPException, StarletteHTTPException, *STATUSES,
+        asyncpg.PostgresError, asyncpg.InterfaceError, orjson.JSONDecodeError, OSError, Exception,
     )  # fmt: skip
     handler: Callable[[Request, Exception], Awaitable[Response]] = refuse
     for kind in kinds:

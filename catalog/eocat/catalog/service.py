@@ -83,6 +83,10 @@ class SearchPost(PgstacSearch):  # type: ignore[misc]
         """The library's own validators take it for one."""
         if not isinstance(value, dict):
             raise ValueError("is not a JSON object")
+        bbox = value.get("bbox")
+        numbers = [value.get("limit"), *(bbox if isinstance(bbox, list) else [])]
+        if any(isinstance(number, bool) for number in numbers):  # they would count as 0 and 1
+            raise ValueError("bbox or limit holds true or false, expected numbers")
         try:  # the next page's link repeats it
             orjson.dumps(value)
         except TypeError:
@@ -126,6 +130,7 @@ def create_app(database: Database, rate: Rate | None = None) -> FastAPI:
     StacApi(
         app=app,
         router=APIRouter(),
+        exceptions={},  # refusals.py has them
         settings=settings,
         stac_version=STAC_VERSION,
         extensions=[*extensions.search, *extensions.item_collection, extensions.collection_search],

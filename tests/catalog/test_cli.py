@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from shard_maker import DrawnEncoder, new_signer, policy_for, write_shard
+from shard_maker import DrawnEncoder, new_signer, policy_for, square, write_shard
 
 from eocat.catalog import serving
 from eocat.verify.canonical import encode
@@ -94,6 +95,17 @@ def test_the_whole_way(run: Runner, tmp_path: Path) -> None:
 
     found = json.loads(run("search", "--bbox", "10,45,12,47", "-c", "demo", "--json").stdout)
     assert [item["id"] for item in found["features"]] == ["s1"]
+    area = tmp_path / "area.geojson"
+    area.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": square(19, 45, 3)}))
+    table = run("search", "-c", "demo", "--intersects", str(area), "--csv").stdout.splitlines()
+    assert [line.split(",")[0] for line in table] == ["item", "demo/s2"]
+    ordered = run("search", "-c", "demo", "--sortby", "-id").stdout
+    assert [line.split("\t")[0] for line in ordered.splitlines()] == ["demo/s2", "demo/s1"]
+    tables = tmp_path / "items.parquet", tmp_path / "hits.parquet"
+    assert run("search", "-c", "demo", "--parquet", str(tables[0])).stdout == ""
+    assert run("similar", "demo/s1#0", "--intersects", str(area), "--parquet", str(tables[1])).stdout == ""
+    assert sorted(pq.read_table(tables[0])["id"].to_pylist()) == ["s1", "s2"]
+    assert set(pq.read_table(tables[1])["item"].to_pylist()) == {"s2"}
     assert run("search", "-c", "demo", "--filter", "platform = 'sentinel-2a'").stdout.count("demo/s") == 2
 
     hit = tmp_path / "hit.json"
@@ -126,6 +138,10 @@ def test_the_whole_way(run: Runner, tmp_path: Path) -> None:
         (("similar", "nonsense"), 2, "numbers with commas"),
         (("search", "--filter", "cloudiness < 3"), 2, "cloudiness"),
         (("history", "demo/absent"), 2, "no history"),
+        (("search", "--bbox", "1,2,3,4", "--intersects", str(area)), 2, "exclude each other"),
+        (("search", "--intersects", str(policy)), 3, "holds no GeoJSON geometry"),
+        (("search", "--intersects", str(tmp_path / "nothing")), 60, "cannot be read"),
+        (("search", "--parquet", str(tmp_path)), 5, "cannot be written"),
         (("register", str(tmp_path / "nowhere"), "--trust", str(policy)), 3, "no finished shard"),
         (("register", str(out), "--trust", str(tmp_path / "nothing.json")), 5, "cannot be read"),
         (("serve", "--port", "PORT"), 5, "cannot be listened on"),

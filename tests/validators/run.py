@@ -12,6 +12,7 @@ import logging
 import re
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -62,11 +63,12 @@ def validate(url: str, schemas: Path) -> tuple[bool, str]:
 
 def fuzz(url: str, cases: int) -> tuple[bool, str]:
     """Whether schemathesis finds nothing, and what it came to."""
-    ran = subprocess.run(
+    with tempfile.TemporaryDirectory() as folder:  # where it leaves its reports
+        ran = subprocess.run(
         [environment(SCHEMATHESIS) / "schemathesis", "run", f"{url}/api", "--max-examples", str(cases),
          "--generation-deterministic", "--suppress-health-check", "all", "--exclude-checks", LEFT_OUT,
          "--no-color"],
-        capture_output=True, text=True, timeout=900, check=False,
+        capture_output=True, text=True, timeout=900, check=False, cwd=folder,
     )  # fmt: skip
     tested, made = (re.search(pattern, ran.stdout) for pattern in (r"Tested: (\d+)", r"(\d+) generated"))
     if ran.returncode == 0 and tested and made:

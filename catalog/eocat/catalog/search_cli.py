@@ -35,23 +35,43 @@ Filter = Annotated[
 ]
 
 
+Intersects = Annotated[
+    Path | None, typer.Option(help="File with a GeoJSON geometry or features; excludes --bbox.")
+]
+Csv = Annotated[bool, typer.Option("--csv", help="A table with a heading, as CSV.")]
+Parquet = Annotated[Path | None, typer.Option(help="Write a GeoParquet file.")]
+
+
 @app.command()
 def search(
     collections: Collections = None,
     bbox: Bbox = None,
+    intersects: Intersects = None,
     datetime: Datetime = None,
     filter_: Filter = None,
+    sortby: Annotated[
+        str | None, typer.Option(help="Properties with commas between, each with - to go downwards.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Items at most.")] = 10,
     api: Api = DEFAULT_API,
     as_json: Json = False,
+    as_csv: Csv = False,
+    parquet: Parquet = None,
 ) -> None:
     """Find items by place, time, collection and properties."""
     from .client import Catalogue
 
-    box = None if bbox is None else _numbers(bbox, "--bbox")
     items = Catalogue(api).search(
-        collections=collections, bbox=box, datetime=datetime, filter=filter_, limit=limit
+        collections=collections,
+        **_area(bbox, intersects),
+        datetime=datetime,
+        filter=filter_,
+        sortby=sortby.split(",") if sortby else None,
+        limit=limit,
     )
+    if parquet is not None:
+        items.write_parquet(parquet)
+        note(f"wrote {len(items)} items to {parquet}")
     if as_json:
         answer_json({"type": "FeatureCollection", "features": items})
         return
@@ -64,7 +84,8 @@ def search(
         )
         for item in items
     ]
-    table(("item", "time", "bbox", "rows"), rows)
+    if parquet is None:
+        table(("item", "time", "bbox", "rows"), rows, as_csv=as_csv)
 
 
 @app.command()
@@ -78,6 +99,7 @@ def similar(
     ],
     collections: Collections = None,
     bbox: Bbox = None,
+    intersects: Intersects = None,
     datetime: Datetime = None,
     filter_: Filter = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="Rows at most.")] = 10,
@@ -90,14 +112,17 @@ def similar(
     rank: Annotated[int, typer.Option(min=1, max=100, help="Which hit to save.")] = 1,
     api: Api = DEFAULT_API,
     as_json: Json = False,
+    as_csv: Csv = False,
+    parquet: Parquet = None,
 ) -> None:
     """Find the rows nearest to a row, a point or a vector."""
+    from .ask import read_like
     from .client import Catalogue
 
-    request: dict[str, Any] = {"like": _read_like(like), "limit": limit}
+    request: dict[str, Any] = {"like": read_like(like), "limit": limit}
     options = {
         "collections": collections,
-        "bbox": None if bbox is None else _numbers(bbox, "--bbox"),
+        **_area(bbox, intersects),
         "datetime": datetime,
         "filter": filter_,
         "exact": exact,
@@ -106,12 +131,15 @@ def similar(
     if save is not None:
         request |= {"include_proof": True, "limit": max(rank, min(limit, 100))}
     found = Catalogue(api).similar(request)
-    features = found["features"]
+    features = found.features
     if save is not None:
         if len(features) < rank:
             raise InputError(f"there are {len(features)} hits, so none of rank {rank} to save")
         _save(save, features[rank - 1], Catalogue(api))
         note(f"saved hit {rank} to {save}: check it with 'eocat verify {save}'")
+    if parquet is not None:
+        found.write_parquet(parquet)
+        note(f"wrote {len(features)} rows to {parquet}")
     if as_json:
         answer_json(found)
         return
@@ -123,7 +151,8 @@ def similar(
         rows.append(
             (str(place), distance, f"{row['collection']}/{row['item']}#{row['row']}", time, feature["id"])
         )
-    table(("rank", "distance", "row", "time", "chip"), rows)
+    if parquet is None:
+        table(("rank", "distance", "row", "time", "chip"), rows, as_csv=as_csv)
     note(f"{found['method']}, {found['candidates']} candidates, space {found['space'][:16]}…")
 
 
@@ -161,6 +190,18 @@ def history(
     table(columns, [tuple(str(event[column]) for column in columns) for event in events])
 
 
+def _area(bbox: str | None, intersects: Path | None) -> dict[str, Any]:
+    """The one of the two that was given, as both kinds of search take it."""
+    from .ask import read_area, read_numbers
+
+    if bbox is not None and intersects is not None:
+        raise UsageError("--bbox and --intersects exclude each other")
+    return {
+        "bbox": None if bbox is None else read_numbers(bbox, "--bbox"),
+        "intersects": None if intersects is None else read_area(intersects),
+    }
+
+
 def _save(path: Path, hit: dict[str, Any], catalogue: "Catalogue") -> None:
     """Write the hit with its item's log proof, if the catalogue has that and it is of the same moment."""
     from eocat.verify.hit import format_hit, with_log_proof
@@ -176,43 +217,3 @@ def _save(path: Path, hit: dict[str, Any], catalogue: "Catalogue") -> None:
         path.write_bytes(format_hit(logged or hit))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _read_like(text: str) -> dict[str, Any]:
-    """The `like` of a similarity request."""
-    if "#" in text:
-        item, _, row = text.rpartition("#")
-        collection, slash, name = item.partition("/")
-        if slash and name and "/" not in name and row.isascii() and row.isdigit():
-            return {"collection": collection, "item": name, "row": int(row)}
-        raise UsageError(f"{text!r} is not COLLECTION/ITEM#ROW")
-    path = Path(text)
-    if path.suffix in (".npy", ".json") or path.is_file():
-        return {"vector": _read_vector(path)}
-    return {"point": _numbers(text, "LIKE")}
-
-
-def _read_vector(path: Path) -> list[float]:
-    """The numbers of a one-dimensional .npy array or JSON list."""
-    from io import BytesIO
-
-    import numpy as np
-
-    from eocat.verify import canonical
-
-    try:
-        data = path.read_bytes()
-        value = np.load(BytesIO(data)) if path.suffix == ".npy" else canonical.parse(data, what=str(path))
-        vector = np.asarray(value, np.float64)
-    except (OSError, ValueError) as error:
-        raise InputError(f"vector {path} cannot be read: {error}") from None
-    if vector.ndim != 1 or not np.isfinite(vector).all():
-        raise InputError(f"vector {path} has shape {vector.shape}, expected one list of finite numbers")
-    return [float(number) for number in vector]
-
-
-def _numbers(text: str, what: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{what}: {text!r} is not numbers with commas between") from None

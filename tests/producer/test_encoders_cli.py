@@ -15,6 +15,7 @@ from eocat.producer.encoders.clip_tokens import clean, load_tokenizer, parse_voc
 from eocat.producer.encoders.registry import entry_names, find_entry
 from eocat.verify.digest import digest_file
 from eocat.verify.errors import Malformed, MissingExtra
+from eocat.verify.lineage.weights import check_safetensors
 
 NAME = "mmearth-atto-s2"
 Eocat = Callable[..., subprocess.CompletedProcess[str]]
@@ -58,6 +59,17 @@ def test_check_puts_real_weights_through_the_contract(eocat: Eocat, tmp_path: Pa
     assert (unpinned.returncode, "are not pinned" in unpinned.stderr) == (2, True)
     wrong = eocat("encoders", "check", NAME, "--weights", checkpoint.path, "--sha256", "0" * 64)
     assert (wrong.returncode, "expected 000" in wrong.stderr) == (50, True)
+
+
+def test_convert_prints_the_digest_that_produce_then_takes(eocat: Eocat, tmp_path: Path) -> None:
+    checkpoint = save_small(find_entry(NAME).model, tmp_path)
+    out = tmp_path / "w.safetensors"
+    asked = ["encoders", "convert", NAME, "--weights", checkpoint.path, "--sha256", checkpoint.sha256 or ""]
+    ran = eocat(*asked, "--out", out)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{digest_file(out).sha256}  {out}\n"
+    assert eocat(*asked, "--out", out).returncode == 5, "nothing is overwritten"
+    check_safetensors(out)
 
 
 def test_check_fails_where_a_promise_is_broken(eocat: Eocat, tmp_path: Path) -> None:

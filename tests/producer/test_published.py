@@ -5,6 +5,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from encoder_contract import EncoderContract
 from small_weights import file_tensors, save_small, small_entry, small_model
 
 from eocat.producer.encoders import Checkpoint, Encoder, load_encoder
+from eocat.producer.encoders.checkpoint import convert, converted_from
 from eocat.producer.encoders.contract import draw_pixels, preprocessed_value
 from eocat.producer.encoders.device import device_batches
 from eocat.producer.encoders.nets import build_net
@@ -177,12 +179,33 @@ def test_weights_without_a_whole_digest_are_refused(small: tuple[PublishedEncode
     path = small[1].path
     with pytest.raises(UsageError, match="only that it begins with 36bcc127 is public"):
         load_published(entry, Checkpoint(path), device="cpu")
-    with pytest.raises(UsageError, match="which begins with 36bcc127"):
-        load_published(entry, Checkpoint(path, "0" * 64), device="cpu")
+    with pytest.raises(UsageError, match="this encoder's begin with 36bcc127"):
+        load_published(entry, small[1], device="cpu")
     with pytest.raises(Malformed, match="expected 36bcc127"):
         load_published(entry, Checkpoint(path, "36bcc127" + "0" * 56), device="cpu")
     with pytest.raises(Malformed, match="expected 539c5dd95cdf5b95"):  # the registry pins the whole one
         load_published(find_entry("copernicus-fm-b16-s2"), Checkpoint(path), device="cpu")
+
+
+def test_a_converted_file_is_the_same_everywhere_and_names_its_origin(tmp_path: Path) -> None:
+    entry = small_entry("croma-base-s2")
+    original = save_small(entry.model, tmp_path)
+    data = original.path.read_bytes()
+    made = convert(data, "weights.pth", original.sha256 or "")
+    assert made == convert(data, "renamed.pth", original.sha256 or "")
+    assert converted_from(made) == original.sha256
+    assert converted_from(data) is None
+    checkpoint = pinned(tmp_path / "made.safetensors", made)
+    pixels = draw_pixels(load_published(entry, original, device="cpu"), 2, 32)
+    vectors = [
+        load_published(entry, c, device="cpu").encode(pixels, offset=0) for c in (original, checkpoint)
+    ]
+    assert np.array_equal(*vectors)
+    other = replace(entry, model=replace(entry.model, prefix="0" * 8))
+    with pytest.raises(UsageError, match=f"come from {(original.sha256 or '')[:16]}"):
+        load_published(other, checkpoint, device="cpu")
+    known = replace(entry, model=replace(entry.model, prefix=(original.sha256 or "")[:8]))
+    assert load_published(known, checkpoint, device="cpu").weights[0].name == "made.safetensors"
 
 
 @pytest.mark.parametrize("digest", ["", "36bcc127", "A" * 64, "0" * 63 + "g", "0x" + "0" * 62])

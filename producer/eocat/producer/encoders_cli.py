@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eocat.verify.errors import InputError
+from eocat.verify.errors import ConfigError, InputError
 from eocat.verify.terminal import answer, answer_json, needs, note
 
 if TYPE_CHECKING:
@@ -105,6 +105,41 @@ def check(
         answer(f"space             {space_of(encoder)}")
     if broken:
         raise InputError(f"encoder {name} breaks {len(broken)} of its promises: {', '.join(broken)}")
+
+
+@app.command()
+def convert(
+    name: Name,
+    weights: Annotated[Path, typer.Option(help="The published file.")],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    sha256: Sha256 = None,
+    as_json: Json = False,
+) -> None:
+    """Write a torch file's tensors as safetensors, the form that levels 4 and 5 need; always the same bytes."""
+    with needs("producer"):
+        import torch  # noqa: F401 - what is missing is said here, not below
+
+    from eocat.verify.digest import digest_bytes
+
+    from .encoders import Checkpoint
+    from .encoders.checkpoint import convert as convert_bytes
+    from .encoders.checkpoint import read_checkpoint
+    from .encoders.registry import find_entry
+
+    if out.exists():
+        raise ConfigError(f"{out} exists already", hint="name another file")
+    model = find_entry(name).model
+    data, file = read_checkpoint(Checkpoint(weights, sha256), pinned=model.sha256, prefix=model.prefix)
+    converted = convert_bytes(data, file.name, file.sha256)
+    try:
+        out.write_bytes(converted)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror or error}") from None
+    digest = digest_bytes(converted).sha256
+    if as_json:
+        answer_json({"path": str(out), "sha256": digest, "convertedFrom": file.sha256})
+    else:
+        answer(f"{digest}  {out}")
 
 
 @app.command("text")

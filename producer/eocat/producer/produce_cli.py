@@ -153,6 +153,8 @@ def produce(
                 evidence, lambda: load_policy(trust, datetime.now(UTC)).cdse, accept_damaged
             ),
         )
+        if weights and weights.suffix != ".safetensors":
+            note(f"hint: 'eocat encoders convert' makes {weights.name} a file that levels 4 and 5 take")
         produce_all(found, run, signer, summary)
         write_collection(run)
     summary.show(as_json)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from safetensors import SafetensorError
 
+from eocat.verify.canonical import parse
 from eocat.verify.digest import digest_bytes
 from eocat.verify.errors import InputError, Malformed, UsageError
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 8 << 30  # the largest published one (ViT-H, float32) has 2.5 GB
 _ZIP: Final = b"PK\x03\x04"
 _PICKLE: Final = b"\x80"
+_ORIGIN: Final = "eocat.converted_from"  # key in the header of a converted file
+_MAX_HEADER: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,16 @@ def read_checkpoint(
     """The file's bytes and digests, if they are the pinned ones.
 
     pinned: SHA-256 of the registry; prefix: the digits of it that are public where the whole is not. The
-    user's digest must agree with either. Raises UsageError without any whole digest, InputError for a file
-    that cannot be read, Malformed for other bytes.
+    file, or the one that it was converted from, must agree with either. Raises UsageError without any whole digest
+    and for another encoder's file, InputError for a file that cannot be read, Malformed for other bytes.
     """
-    expected = _expected_digest(checkpoint, pinned, prefix)
+    expected = checkpoint.sha256 or pinned
+    if expected is None:
+        known = f" (only that it begins with {prefix} is public)" if prefix else ""
+        raise UsageError(
+            f"weights {checkpoint.path} are not pinned: no whole SHA-256 of this encoder is known{known}",
+            hint="give the digest that its publisher states: --sha256 HEX",
+        )
     data = _read(checkpoint.path)
     found = digest_bytes(data)
     if found.sha256 != expected:
@@ -62,23 +71,35 @@ def read_checkpoint(
             f"weights {checkpoint.path} have sha256 {found.sha256}, expected {expected}",
             hint="fetch the file again: it was changed, cut off or is another version",
         )
+    origin, known = converted_from(data) or found.sha256, pinned or prefix or ""
+    if not origin.startswith(known):
+        raise UsageError(
+            f"weights {checkpoint.path} come from {origin[:16]}…, this encoder's begin with {known}",
+            hint="give the file and digest of the encoder that you name",
+        )
     return data, Weights(checkpoint.path.name, found.sha256, found.blake3, found.size)
 
 
-def _expected_digest(checkpoint: Checkpoint, pinned: str | None, prefix: str | None) -> str:
-    given = checkpoint.sha256
-    if given is None and pinned is None:
-        known = f" (only that it begins with {prefix} is public)" if prefix else ""
-        raise UsageError(
-            f"weights {checkpoint.path} are not pinned: no whole SHA-256 of this encoder is known{known}",
-            hint="give the digest that its publisher states: --sha256 HEX",
-        )
-    if given is not None and not given.startswith(pinned or prefix or ""):
-        raise UsageError(
-            f"--sha256 {given[:16]}… is not this encoder's, which begins with {pinned or prefix}",
-            hint="give the file and digest of the encoder that you name",
-        )
-    return given or pinned or ""
+def convert(data: bytes, name: str, sha256: str) -> bytes:
+    """All tensors of a torch file as safetensors, which says which file it comes from.
+
+    The same bytes wherever it is done, so that whoever has the published file can check a converted one.
+    """
+    from safetensors.torch import save
+
+    tensors = {key: value.contiguous().clone() for key, value in parse_checkpoint(data, name).items()}
+    return save(tensors, metadata={_ORIGIN: sha256})
+
+
+def converted_from(data: bytes) -> str | None:
+    """The SHA-256 of the file that a converted one says it comes from; None for any other file."""
+    length = int.from_bytes(data[:8], "little")
+    if not 2 <= length <= min(_MAX_HEADER, len(data) - 8) or data[8:9] != b"{":
+        return None
+    header = parse(data[8 : 8 + length], what="header of a weights file", limit_bytes=_MAX_HEADER)
+    metadata = header.get("__metadata__")
+    origin = metadata.get(_ORIGIN) if isinstance(metadata, dict) else None
+    return origin if isinstance(origin, str) else None
 
 
 def _read(path: Path) -> bytes:

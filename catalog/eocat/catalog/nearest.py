@@ -7,23 +7,23 @@ its first candidates are compared in full, and so are all rows of the shards tha
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from asyncpg import Connection, Record
 from numpy.typing import NDArray
 
+from .filters import Filter
 from .partitions import Partition
 from .projection import Projection
 from .vector_bytes import format_vector
 
 MAX_SCANNED = 40_000  # rows that an index may walk past a filter: beyond, comparing all is as quick
 MAX_LIST = 1_000  # pgvector's limit of hnsw.ef_search
-INDEX_SETTINGS = {
-    "hnsw.iterative_scan": "relaxed_order",
-    "hnsw.max_scan_tuples": str(MAX_SCANNED),
-    "enable_sort": "off",  # or else a filter and a sort may look cheaper than the index
-}
+# Of the transaction. Without `enable_sort`, a filter and a sort may look cheaper than the index.
+SETTINGS = f"""
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('enable_sort', 'off', true),
+       set_config('hnsw.max_scan_tuples', '{MAX_SCANNED}', true), set_config('hnsw.ef_search', $1, true)
+"""
 
 _projections: dict[tuple[str, datetime], Projection] = {}  # one is 130 kB: too much to ask for every time
 _MAX_PROJECTIONS = 64
@@ -31,22 +31,15 @@ _MAX_PROJECTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a partition's index covers: shards up to `through`. candidates: as an audit found to be needed."""
+    """What a partition's index covers: shards up to `through`, so that `later` rows are of others.
+
+    candidates: to compare in full, as an audit found to be needed.
+    """
 
     through: int
+    later: int
     candidates: int
     fitted_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """SQL that chips must satisfy, with its arguments: $3 and up, $1 is the vector, $2 the collections."""
-
-    condition: str
-    arguments: tuple[Any, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.condition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +101,7 @@ async def by_index(
     projection = await _projection(connection, partition, index)
     code = format_vector(projection.encode(vector[None, :])[0])
     wanted = max(index.candidates, 2 * limit)
-    settings = {**INDEX_SETTINGS, "hnsw.ef_search": str(min(MAX_LIST, wanted))}
-    for name, value in settings.items():
-        await connection.execute("SELECT set_config($1, $2, true)", name, value)
+    await connection.fetch(SETTINGS, str(min(MAX_LIST, wanted)))
     cast = f"halfvec({projection.dimension})"
     place = len(chosen.arguments) + 3
     records = await connection.fetch(
@@ -124,11 +115,12 @@ async def by_index(
         *chosen.arguments,
         code,
     )
-    await connection.execute("SELECT set_config('enable_sort', 'on', true)")
     if len(records) < wanted:
         return None
-    later = await by_all(connection, vector, [partition], chosen, limit, after=index.through)
-    return merged([Found(tuple(map(_neighbour, records)), len(records)), later], limit)
+    parts = [Found(tuple(map(_neighbour, records)), len(records))]
+    if index.later:
+        parts.append(await by_all(connection, vector, [partition], chosen, limit, after=index.through))
+    return merged(parts, limit)
 
 
 def merged(parts: Sequence[Found], limit: int) -> Found:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .database import Database
-from .nearest import Filter, by_all, by_index
+from .filters import EVERYTHING
+from .nearest import by_all, by_index
 from .partitions import Connection
 from .similar import in_space
 from .space import Space
@@ -27,8 +28,6 @@ K = 10
 ENOUGH = 0.995  # of the k nearest, before fewer candidates will do
 LADDER = (50, 100, 200, 400, 800)
 TIE = 1e-6  # cosine distances this close are equal in pgvector's float32 sums
-
-_EVERYTHING = Filter("", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +83,11 @@ async def _measure(connection: asyncpg.Connection, collection: str, queries: int
     if index is None:
         return None
     drawn = await _draw(connection, space, queries, seed)
-    truth = [await by_all(connection, vector, [partition], _EVERYTHING, K + 1) for vector in drawn]
+    truth = [await by_all(connection, vector, [partition], EVERYTHING, K + 1) for vector in drawn]
     recall = 0.0
     for candidates in LADDER:
         tried = replace(index, candidates=candidates)
-        found = [await by_index(connection, vector, partition, tried, _EVERYTHING, K + 1) for vector in drawn]
+        found = [await by_index(connection, vector, partition, tried, EVERYTHING, K + 1) for vector in drawn]
         recall = float(np.mean([_share(t, f) for t, f in zip(truth, found, strict=True)]))
         if recall >= ENOUGH:
             break

@@ -10,16 +10,16 @@ Everything runs in one read-only snapshot, so that all steps see the same rows.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 from asyncpg import Connection, Record
 
+from .filters import Filter, read_filter
 from .like import query_vector
-from .nearest import Filter, Found, Index, Neighbour, by_all, by_index, merged
+from .nearest import Found, Index, Neighbour, by_all, by_index, merged
 from .partitions import Partition
 from .query import SimilarRequest
-from .queryables import check_properties
 from .space import NotFound, Recall, Space, TwoSpaces
 
 MOST_EXACT = 50_000  # rows that pass a filter: they lie together on disk and are compared in some 30 ms
@@ -43,7 +43,7 @@ async def find(connection: Connection, request: SimilarRequest) -> Answer:
     """
     space = await _scope(connection, request)
     vector = await query_vector(connection, request.like, space)
-    chosen = await _filter(connection, request, space)
+    chosen = await read_filter(connection, request, space)
     partitions = list(space.rows)
     indexed = request.exact is False or (request.exact is None and await _many(connection, chosen, space))
     parts: list[Found] = []
@@ -67,7 +67,7 @@ async def _many(connection: Connection, chosen: Filter, space: Space) -> bool:
         return bool(space.indexes)
     plan = await connection.fetchval(
         f"""EXPLAIN (FORMAT JSON) SELECT FROM eocat.chip
-             WHERE $1::text IS NULL AND collection = ANY ($2){chosen.condition}""",  # names of ours
+             WHERE $1::text IS NULL AND collection = ANY ($2){chosen.rough}""",  # names of ours
         None,
         space.collections,
         *chosen.arguments,
@@ -77,12 +77,14 @@ async def _many(connection: Connection, chosen: Filter, space: Space) -> bool:
 
 
 SCOPE = """
-SELECT c.id, c.space, c.dtype, c.dimension, c.encoder, coalesce(s.rows, 0) AS rows,
-       i.through, i.candidates, p.fitted_at, r.k, r.queries, r.recall, r.measured_at
+SELECT c.id, c.space, c.dtype, c.dimension, c.encoder, s.rows, s.later, i.through, i.candidates, p.fitted_at,
+       r.k, r.queries, r.recall, r.measured_at
   FROM eocat.collection c
-  LEFT JOIN (SELECT collection, sum(row_count)::bigint AS rows FROM eocat.shard
-              WHERE status <> 'withdrawn' GROUP BY collection) s ON s.collection = c.id
   LEFT JOIN eocat.vector_index i ON i.collection = c.id
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum(row_count), 0)::bigint AS rows,
+              coalesce(sum(row_count) FILTER (WHERE shard_id > i.through), 0)::bigint AS later
+         FROM eocat.shard WHERE collection = c.id AND status <> 'withdrawn') s
   LEFT JOIN eocat.projection p ON p.collection = c.id
   LEFT JOIN LATERAL (SELECT * FROM eocat.recall r WHERE r.collection = c.id AND r.measured_at >= i.built_at
                       ORDER BY r.measured_at DESC LIMIT 1) r ON true
@@ -117,7 +119,7 @@ def _space(records: list[Record]) -> Space:
         {partition: record["rows"] for partition, record in pairs},
         first["encoder"],
         {
-            partition: Index(record["through"], record["candidates"], record["fitted_at"])
+            partition: Index(record["through"], record["later"], record["candidates"], record["fitted_at"])
             for partition, record in pairs if record["through"] is not None
         },
         {
@@ -137,37 +139,3 @@ def _known(known: dict[str, Record], collection: str) -> Record:
     if collection not in known:
         raise NotFound(f"the catalogue holds no embeddings of a collection {collection}")
     return known[collection]
-
-
-async def _filter(connection: Connection, request: SimilarRequest, space: Space) -> Filter:
-    """The filters as SQL. CQL2 is about items: it becomes the shards of those that match."""
-    conditions: list[str] = []
-    arguments: list[Any] = []
-
-    def argument(value: Any) -> str:
-        arguments.append(value)
-        return f"${len(arguments) + 2}"  # $1 vector, $2 collections
-
-    if request.boxes:
-        envelopes = (f"ST_MakeEnvelope({', '.join(map(argument, box))}, 4326)" for box in request.boxes)
-        conditions.append(
-            f"({' OR '.join(f'ST_Intersects(geometry, {envelope})' for envelope in envelopes)})"
-        )
-    if request.intersects is not None:
-        geometry = argument(orjson.dumps(request.intersects).decode())
-        conditions.append(f"ST_Intersects(geometry, ST_SetSRID(ST_GeomFromGeoJSON({geometry}::text), 4326))")
-    start, end = request.interval
-    if end is not None:
-        conditions.append(f"start_time <= {argument(end)}")
-    if start is not None:
-        conditions.append(f"end_time >= {argument(start)}")
-    if request.filter is not None:
-        await check_properties(connection, request.filter, space.collections)
-        search = {"collections": space.collections, "filter": request.filter, "filter-lang": "cql2-json"}
-        shards = await connection.fetch(
-            """SELECT s.shard_id FROM eocat.items_matching($1::text::jsonb) i
-                 JOIN eocat.shard s ON s.collection = i.collection AND s.item_id = i.item_id""",
-            orjson.dumps(search).decode(),
-        )
-        conditions.append(f"shard_id = ANY ({argument([shard['shard_id'] for shard in shards])}::bigint[])")
-    return Filter("".join(f" AND {condition}" for condition in conditions), tuple(arguments))

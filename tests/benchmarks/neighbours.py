@@ -219,9 +219,8 @@ def compare(database: Database, world: World) -> None:
         f"pgvector ef {ef}": pgvector_way(world, ef) for ef in (40, 100, 200)
     }
     tree = shapely.STRtree(world.footprints)
-    print(
-        f"  {'way':16} {'rows that pass':26} {'recall':>7} {'short':>6} {'p50 ms':>9} {'p99 ms':>9} {'1/s':>8}"
-    )
+    heads = f"{'recall':>7} {'short':>6} {'p50 ms':>9} {'p99 ms':>9} {'1/s':>8}"
+    print(f"  {'way':16} {'rows that pass':26} {heads}")
     for share in SHARES:
         for around in (True, False) if share < 1 else (True,):
             limits = boxes(world, share, around=around)
@@ -232,7 +231,8 @@ def compare(database: Database, world: World) -> None:
             truths = world.truths(kept)
             options: list[dict[str, Any]] = [{} if box is None else {"bbox": box} for box in limits]
             place = "" if share == 1 else ", around" if around else ", away"
-            rows = f"{share:.2%}{place} ({int(np.mean([len(world.unit) if one is None else len(one) for one in kept]))})"
+            survivors = np.mean([len(world.unit) if one is None else len(one) for one in kept])
+            rows = f"{share:.2%}{place} ({survivors:.0f})"
             for name, ask in ways.items():
                 for clients in (1, 8) if share in (1.0, 0.01) else (1,):
                     answers, timing = asyncio.run(run(database, ask, options, clients))
@@ -247,7 +247,8 @@ def indexes(database: Database, rows: int) -> None:
 
     def size(connection: Any, condition: str) -> int:
         return int(connection.execute(
-            f"""SELECT sum(pg_relation_size(i.indexrelid)) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+            f"""SELECT sum(pg_relation_size(i.indexrelid))
+                  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
                  WHERE i.indrelid = 'eocat.{PARTITION.name}'::regclass AND {condition}"""
         ).fetchone()[0])  # fmt: skip
 
@@ -340,7 +341,8 @@ def main() -> None:
         taken = time.perf_counter() - started
         assert {one.status for one in admissions} == {"registered"}, admissions
         print(
-            f"registered {len(world.unit)} rows in {len(admissions)} shards in {taken:.0f} s, index and its audit included"
+            f"registered {len(world.unit)} rows in {len(admissions)} shards in {taken:.0f} s,"
+            " with the index and its audit"
         )
         indexes(database, len(world.unit))
         compare(database, world)

@@ -17,6 +17,7 @@ MAX_DEPTH = 16
 MAX_NODES = 1_000
 MAX_OPERATORS = 500  # in text, where each may stand inside the one before
 MAX_VERTICES = 10_000
+SIMILAR = "similar"  # our own function: nearest_items.py
 
 OPERATORS = frozenset({
     "and", "or", "not", "=", "<>", "<", "<=", ">", ">=", "isNull", "like", "between", "in",
@@ -33,7 +34,7 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'")
 _NESTING = re.compile(r"[-=<>+*/^%]|\b(?:not|like|div|is)\b", re.IGNORECASE)
 
 
-def parse_filter(value: Any, language: str | None) -> dict[str, Any]:
+def parse_filter(value: Any, language: str | None, *, similar: bool = False) -> dict[str, Any]:
     """The CQL2 JSON of a filter given as text or as JSON; Malformed says what is not allowed.
 
     language: `cql2-text`, `cql2-json`, or None for whichever `value` is.
@@ -42,7 +43,7 @@ def parse_filter(value: Any, language: str | None) -> dict[str, Any]:
         value = _from_text(value)
     if not isinstance(value, dict):
         raise Malformed("filter is neither CQL2 text nor a CQL2 JSON object")
-    check_filter(value)
+    check_filter(value, similar=similar)
     try:
         Expr(value).validate()
     except Exception:  # noqa: BLE001  # what cql2 raises for a wrong tree is a bare Exception
@@ -50,10 +51,11 @@ def parse_filter(value: Any, language: str | None) -> dict[str, Any]:
     return value
 
 
-def check_filter(root: dict[str, Any], *, any_pattern: bool = False) -> None:
+def check_filter(root: dict[str, Any], *, any_pattern: bool = False, similar: bool = False) -> None:
     """Raise Malformed if a CQL2 JSON tree is beyond a limit or holds what pgSTAC should not see.
 
-    any_pattern: a LIKE may begin with a wildcard, as the query extension's `contains` has to.
+    any_pattern: a LIKE may begin with a wildcard, as the query extension's `contains` has to. similar: the
+    function may stand in it, which nearest_items.py takes out before pgSTAC sees the rest.
     """
     nodes = 0
     pending: list[tuple[Any, int]] = [(root, 1)]
@@ -67,7 +69,7 @@ def check_filter(root: dict[str, Any], *, any_pattern: bool = False) -> None:
                 if count_vertices(node) > MAX_VERTICES:
                     raise Malformed(f"filter has a geometry of more than {MAX_VERTICES} vertices")
                 continue
-            _check_node(node, any_pattern)
+            _check_node(node, any_pattern, similar)
             pending += [(member, depth + 1) for member in node.values()]
         elif isinstance(node, list):
             pending += [(member, depth + 1) for member in node]
@@ -89,8 +91,8 @@ def count_vertices(geometry: Any) -> int:
     return count
 
 
-def _check_node(node: dict[str, Any], any_pattern: bool) -> None:
-    if "op" in node and node["op"] not in OPERATORS:
+def _check_node(node: dict[str, Any], any_pattern: bool, similar: bool) -> None:
+    if "op" in node and node["op"] not in OPERATORS and not (similar and node["op"] == SIMILAR):
         raise Malformed(f"filter has the operator {str(node['op'])[:40]!r}, which is not one of CQL2's")
     if "property" in node and not (
         isinstance(node["property"], str) and PROPERTY.fullmatch(node["property"])

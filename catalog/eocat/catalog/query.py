@@ -147,7 +147,7 @@ def parse_query(parameters: dict[str, str]) -> SimilarRequest:
     """The request in a GET query: like=COLLECTION/ITEM/ROW or LON,LAT, lists with commas, filter as text."""
     value: dict[str, Any] = dict(parameters)
     if "like" in value:
-        value["like"] = _parse_like(value["like"])
+        value["like"] = parse_like(value["like"])
     if "collections" in value:
         value["collections"] = value["collections"].split(",")
     if "bbox" in value:
@@ -215,7 +215,7 @@ def check_geometry(geometry: dict[str, Any]) -> None:
         raise ValueError("intersects is not a GeoJSON geometry") from None
 
 
-def _parse_like(text: str) -> dict[str, Any]:
+def parse_like(text: str) -> dict[str, Any]:
     parts = text.split("/")
     if len(parts) == 3:
         return {"collection": parts[0], "item": parts[1], "row": _integer(parts[2], "like")}

@@ -26,6 +26,7 @@ from .geoparquet import accepts_parquet, format_items
 from .item_page import GEOJSON, complete_item
 from .item_view import PREDECESSOR, SUCCESSOR
 from .landing import landing_html, prefers_html
+from .nearest_items import Ranked, in_order, rank_items, restrict, split_similar
 from .query import check_geometry, split_bbox
 from .query_extension import parse_query, with_query
 from .queryables import check_properties
@@ -39,6 +40,10 @@ CONFORMANCE = [
     "https://api.stacspec.org/v1.0.0/ogcapi-features#sort",
 ]
 
+
+NONE_FOUND: dict[str, Any] = {
+    "type": "FeatureCollection", "features": [], "links": [], "numberMatched": 0, "numberReturned": 0
+}  # fmt: skip
 
 HELD = """
 SELECT c.id, pgstac.get_collection(c.id) ->> 'title' AS title, c.encoder,
@@ -77,16 +82,19 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
     async def post_search(self, search_request: PgstacSearch, request: Request, **kwargs: Any) -> Response:
         own = search_request.filter_expr
         if own is not None:
-            check_filter(own)
+            check_filter(own, similar=True)
         search_request.filter_expr = with_query(own, search_request.query)
         search_request.query = None
         return await _page(request, await super().post_search(search_request, request=request, **kwargs))
 
     async def get_search(self, request: Request, **kwargs: Any) -> Response:
-        return await _page(request, await super().get_search(request=request, **_bounded(kwargs)))
+        return await _page(
+            request, await super().get_search(request=request, **_bounded(kwargs, similar=True))
+        )
 
     async def item_collection(self, collection_id: str, request: Request, **kwargs: Any) -> Response:
-        found = await super().item_collection(collection_id, request=request, **_bounded(kwargs))
+        bounded = _bounded(kwargs, similar=True)
+        found = await super().item_collection(collection_id, request=request, **bounded)
         return await _page(request, found)
 
     async def get_item(self, item_id: str, collection_id: str, request: Request, **kwargs: Any) -> Response:
@@ -99,6 +107,9 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
     async def _search_base(self, search_request: PgstacSearch, request: Request) -> Any:
         """The hook: before pgSTAC the request is bounded, after it the Items get their links."""
         search_request.conf = None  # pgSTAC's own switches are not for callers
+        limit, ranked = search_request.limit, await self._ranked(search_request, request)
+        if ranked is not None and not ranked:
+            return NONE_FOUND
         if (given := getattr(search_request, "filter_expr", None)) is not None:
             check_filter(given, any_pattern=True)  # where it is the caller's own, it was held to less
             async with request.app.state.get_connection(request, "r") as connection:
@@ -120,9 +131,27 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
             complete_item(item, item.pop("pgstac:base_item", {}), base_url, include, exclude)
             for item in found["features"]
         ]
+        if ranked is not None:
+            features = in_order(features, ranked, limit)
+            found |= {"numberMatched": len(ranked), "numberReturned": len(features), "links": []}
         tokens = {link["rel"]: link["href"].partition(f"token={link['rel']}:")[2] for link in found["links"]}
         links = PagingLinks(request=request, next=tokens.get("next"), prev=tokens.get("prev"))
         return {**found, "features": features, "links": await links.get_links()}
+
+    async def _ranked(self, search: PgstacSearch, request: Request) -> Ranked | None:
+        """The Items nearest to what `similar` in the filter names; the search is restricted to them."""
+        if (given := getattr(search, "filter_expr", None)) is None:
+            return None
+        arguments, rest = split_similar(given)
+        if arguments is None:
+            return None
+        async with (
+            request.app.state.get_connection(request, "r") as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            ranked = await rank_items(connection, arguments, search, rest)
+        restrict(search, ranked)
+        return ranked
 
 
 async def _embedded_collections(connection: Connection) -> list[str] | None:
@@ -137,17 +166,17 @@ def new_client(search_model: type[PgstacSearch]) -> StacClient:
     return client
 
 
-def _bounded(arguments: dict[str, Any]) -> dict[str, Any]:
+def _bounded(arguments: dict[str, Any], *, similar: bool = False) -> dict[str, Any]:
     """Query parameters with the filter checked and as CQL2 JSON: the library parses text without bounds."""
     text, language, query = (arguments.get(name) for name in ("filter_expr", "filter_lang", "query"))
     parsed = None
     if text is not None:
         value = text if language in (None, "cql2-text") else _refuse_value_error(orjson.loads, text)
-        parsed = parse_filter(value, language)
+        parsed = parse_filter(value, language, similar=similar)
     both = with_query(parsed, None if query is None else parse_query(query))
     if both is None:
         return {**arguments, "query": None}
-    check_filter(both, any_pattern=True)
+    check_filter(both, any_pattern=True, similar=similar)
     filter_ = orjson.dumps(both).decode()
     return {**arguments, "query": None, "filter_expr": filter_, "filter_lang": "cql2-json"}
 

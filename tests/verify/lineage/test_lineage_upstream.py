@@ -244,6 +244,16 @@ def test_a_trace_of_another_product_is_no_answer(service: Service) -> None:
         fetch_traces("x", service=service.url)
 
 
+def test_traces_beside_an_item_without_its_product_say_nothing(tmp_path: Path) -> None:
+    """They are about the product: other files that lie there are none of its."""
+    (tmp_path / "other.txt").write_bytes(b"x")
+    path = tmp_path / "scene.json"
+    path.write_text('{"type": "Feature", "stac_version": "1.1.0", "id": "scene", "assets": {}}')
+    (tmp_path / "scene.traces.json").write_text(json.dumps([make_trace().model_dump()]))
+    report = judged(path, PIN)
+    assert (report.outcome, report.findings[2].step.checked) == (Outcome.INCOMPLETE, False)
+
+
 def test_an_items_product_is_found_beside_it(tmp_path: Path) -> None:
     make_zip(tmp_path)
     band = {

@@ -159,6 +159,8 @@ def _check_item(upstream: Upstream) -> Finding:
 def _check_traces(upstream: Upstream, pins: Callable[[], Sequence[Pin]], now: datetime) -> Finding:
     if upstream.traces is None:
         return Finding(Step("traces", "no traces are given or lie beside it", checked=False))
+    if upstream.product is None and upstream.item == Path(upstream.target):
+        return Finding(Step("traces", "the Item's product is not beside it", checked=False))
     traces = parse_traces(read_limited(upstream.traces, MAX_BYTES))
     pinned = pins()
     with files_at_hand(upstream.plain, upstream.product) as files:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from make_events import signed
-from make_log import MadeLog, log_trust, proof_bytes
+from make_log import MadeLog, log_trust, posix, proof_bytes
 from make_notes import LOG, W1, W2, W3, Signer
 from make_shard import NOW, PRODUCER, STRANGER, make_shard
 from make_world import CURATOR, FEB, ITEM, JAN, MARCH, TODAY, World, fresh, make_world, trust
 
 from eocat.verify.check import check_envelopes
-from eocat.verify.log.note import ED25519
+from eocat.verify.log.note import COSIGNATURE, ED25519, Note, format_note
 from eocat.verify.report import Outcome
 
 
@@ -224,3 +224,24 @@ def test_the_proof_of_many_events_stays_small(world: World) -> None:
     world.log.publish(MARCH)
     size = len(json.dumps(fresh(world)))
     assert size < 60 * 700 + 4000, size
+
+
+def test_attack_60_lines_of_no_account_do_not_choose_the_rows_that_are_made_again(world: World) -> None:
+    """Who shows the log proof appends strangers' signatures, or turns the lines: the seed stays."""
+
+    def seed(note: str) -> str | None:
+        proof = fresh(world)
+        proof["checkpoints"][-1]["note"] = note
+        return check_envelopes(tuple(world.envelopes), trust(), NOW, proof_bytes(proof)).checkpoint
+
+    good = fresh(world)["checkpoints"][-1]["note"]
+    text, _, lines = good.partition("\n\n")
+    own = lines.splitlines(keepends=True)
+    stranger = Signer("stranger.example", COSIGNATURE, 99).sign(text + "\n", posix(TODAY))
+    more = format_note(Note(text + "\n", (stranger,))).decode().partition("\n\n")[2]
+    first = seed(good)
+    assert first is not None
+    again = format_note(Note(text + "\n", (LOG.sign(text + "\n"),))).decode().partition("\n\n")[2]
+    for other in (good + more, f"{text}\n\n{''.join(own[::-1])}", good + own[1], good + again):
+        assert seed(other) == first
+    assert seed(f"{text}\n\n{''.join(own[:3])}") != first, "another quorum is another note"

@@ -33,7 +33,7 @@ from eocat.verify.evidence import read_folder
 from eocat.verify.fetch import fetch_envelopes
 from eocat.verify.log.entry import entry_of, format_entry
 from eocat.verify.log.item_proof import parse_item_proof
-from eocat.verify.log.note import format_note
+from eocat.verify.log.note import format_note, parse_note
 from eocat.verify.log.proof import check_inclusion, parse_proof
 from eocat.verify.log.quorum import parse_log_policy
 from eocat.verify.policy import draft_policy, parse_policy
@@ -101,7 +101,10 @@ def test_the_seed_is_of_the_newest_cosigned_checkpoint(logged: Logged) -> None:
     assert evidence.envelopes is not None
     assert evidence.log_proof is not None
     trust = check_envelopes(evidence.envelopes, logged.policy, datetime.now(UTC), evidence.log_proof)
-    assert trust.checkpoint == parse_item_proof(evidence.log_proof).checkpoints[-1].note
+    note = parse_note(parse_item_proof(evidence.log_proof).checkpoints[-1].note.encode())
+    assert trust.checkpoint is not None
+    cosigned = [line for line in note.signatures if line.name != logged.keyring.origin]
+    assert set(parse_note(trust.checkpoint.encode()).signatures) == set(cosigned)
     unlogged = check_envelopes(evidence.envelopes, logged.policy, datetime.now(UTC))
     assert unlogged.checkpoint is None
 

@@ -20,6 +20,7 @@ from .history import Status
 from .log.absence import check_absence, parse_absence
 from .log.entry import entry_of
 from .log.item_proof import LogProofFailed, check_log_proof, parse_item_proof
+from .log.note import Note, format_note, parse_note, signed_by
 from .log.quorum import Judged, LogPolicy, parse_log_policy
 from .policy import LogTrust
 from .report import Outcome, Step
@@ -28,7 +29,7 @@ from .statement import format_time
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """The step; where witnesses cosigned, also when they had seen each event, and the newest note."""
+    """The step; where witnesses cosigned, also when they had seen each event, and what they signed last."""
 
     step: Step
     seen: tuple[datetime, ...] = ()  # never earlier for a later event
@@ -62,7 +63,9 @@ def check_logged(
     times = _witnessed(judged)
     seen = tuple(times[event.checkpoint] for event in document.events)
     step = _fresh(f"{where}, seen {format_time(seen[-1])}", newest, policy, trust, now)
-    return Logged(step, seen, document.checkpoints[-1].note if step.outcome is None else None)
+    return Logged(
+        step, seen, _reduced(document.checkpoints[-1].note, policy) if step.outcome is None else None
+    )
 
 
 def check_absent(proof: bytes, collection: str, item: str, trust: LogTrust, now: datetime) -> Step:
@@ -80,6 +83,17 @@ def check_absent(proof: bytes, collection: str, item: str, trust: LogTrust, now:
         return Step("log", str(error), error.outcome)
     size, origin = judged.checkpoint.size, judged.checkpoint.origin
     return _fresh(f"no event of {collection}/{item} among {size} in {origin}", judged, policy, trust, now)
+
+
+def _reduced(note: str, policy: LogPolicy) -> str:
+    """The note with nothing but the witnesses' own lines, in one order: it draws rows (draw.py).
+
+    Whoever shows it must not choose them by strangers' lines, or the log by signing once more.
+    """
+    parsed = parse_note(note.encode())
+    lines = {line for _, line in signed_by(parsed, [one.key for one in policy.witnesses]).valid}
+    ordered = sorted(lines, key=lambda line: (line.name, line.key_id, line.body))
+    return format_note(Note(parsed.text, tuple(ordered))).decode()
 
 
 def _fresh(what: str, newest: Judged, policy: LogPolicy, trust: LogTrust, now: datetime) -> Step:

@@ -115,7 +115,7 @@ def convert(
     sha256: Sha256 = None,
     as_json: Json = False,
 ) -> None:
-    """Write a torch file's tensors as safetensors, the form that levels 4 and 5 need; always the same bytes."""
+    """Write a torch file's tensors as safetensors, the form that levels 4 and 5 need."""
     with needs("producer"):
         import torch  # noqa: F401 - what is missing is said here, not below
 

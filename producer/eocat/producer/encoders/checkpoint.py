@@ -54,8 +54,9 @@ def read_checkpoint(
     """The file's bytes and digests, if they are the pinned ones.
 
     pinned: SHA-256 of the registry; prefix: the digits of it that are public where the whole is not. The
-    file, or the one that it was converted from, must agree with either. Raises UsageError without any whole digest
-    and for another encoder's file, InputError for a file that cannot be read, Malformed for other bytes.
+    file, or the one that it was converted from, must agree with either. Raises UsageError without any whole
+    digest and for another encoder's file, InputError for a file that cannot be read, Malformed for other
+    bytes.
     """
     expected = checkpoint.sha256 or pinned
     if expected is None:

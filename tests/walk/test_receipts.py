@@ -59,7 +59,7 @@ def test_a_recompute_receipt_is_signed_logged_and_shown(logged: Logged, tmp_path
     assert found.recompute.checkpoint is not None
     drawn_by, newest = (parse_note(one.encode()) for one in (found.recompute.checkpoint, note))
     assert drawn_by.text == newest.text, "the rows were drawn by the newest cosigned note"
-    assert found.recompute.rows == draw_rows(seed_of(note, "coasts/third"), 4, 2)
+    assert found.recompute.rows == draw_rows(seed_of(found.recompute.checkpoint, "coasts/third"), 4, 2)
     assert (found.recompute.precision, found.recompute.worst, found.recompute.wanted) == ("exact", "0", 2)
 
     admission = attested(logged, logged.shards[2], receipt)

@@ -36,14 +36,10 @@ def receive(link: socket.socket) -> tuple[dict[str, Any], int] | None:
 
 
 def fill(request: dict[str, Any], descriptor: int) -> None:
-    """Decode the strip into the shared memory."""
+    """Decode the strip into the shared memory, which is unmapped when the last view of it is gone."""
     shape = (len(request["bands"]), request["rows"], request["width"])
-    with mmap.mmap(descriptor, 0) as memory:
-        out = np.frombuffer(memory, request["dtype"]).reshape(shape)
-        try:
-            _opened(request["path"]).read(request["bands"], request["top"], out)
-        finally:
-            del out  # a view would keep the memory from being unmapped
+    out = np.frombuffer(mmap.mmap(descriptor, 0), request["dtype"]).reshape(shape)
+    _opened(request["path"]).read(request["bands"], request["top"], out)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ from eocat.verify.statement import (
 
 from . import documents
 from .environment import code, environment
-from .identify import Identified
+from .identify import Identified, Stamp
 from .outline import outline
 from .receipt import Receipt
 from .run import Run, claim_of
@@ -56,6 +56,7 @@ class Draft:
     item: str
     left_out: int  # chips without data
     seconds: float
+    stamps: tuple[Stamp, ...] = ()  # of the scene's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ def write_draft(
     item = identified.scene.id
     with draft_folder(run.folder, item) as folder:
         _write(folder, identified, rows, run, receipt, evidence)
-    return Draft(folder, item, sum(rows.left_out.values()), receipt.milliseconds / 1000)
+    left_out = sum(rows.left_out.values())
+    return Draft(folder, item, left_out, receipt.milliseconds / 1000, identified.stamps)
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f"{target} cannot be written: {error.strerror or error}",
+            f"{target} cannot be written: {os.strerror(error.errno) if error.errno else error}",
             hint="check --out, its rights and free space; what is finished there stays valid",
         ) from None
 

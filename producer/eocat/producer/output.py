@@ -25,6 +25,7 @@ from . import documents
 from .draft import STATEMENT_FILE, Draft, drafts_of, statement_in, sync, write_json, writing
 from .run import Run, claim_of
 from .signer import Signer, sign_statement
+from .stamps import remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def finish(draft: Draft, run: Asked, signer: Signer) -> Produced:
                 sync(path)
             draft.folder.rename(target)
             sync(target.parent)
+            remember(draft, run.folder)
         for other in drafts_of(run.folder, draft.item):
             shutil.rmtree(other, ignore_errors=True)
     rows = (statement if fresh else statement_in(target)).predicate.rows

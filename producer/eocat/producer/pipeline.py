@@ -2,7 +2,7 @@
 
     opening   files are hashed, the task is looked up, chips are laid out      reader.py, one scene ahead
     reading   strips are decoded by processes, windows cut, pixels hashed      reader.py, decoders.py
-    encoding  vectors                                                          the caller's thread
+    encoding  vectors                                                          encoding.py
     writing   the shard, in a folder without a name                            draft.py, one thread, in order
 
 Queues are short and strips limited, so memory grows neither with a scene nor with the run. The bytes of a
@@ -10,7 +10,7 @@ shard depend on the scene and the recipe alone: not on batch size, threads, or w
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,7 +24,8 @@ from eocat.verify.hit import microseconds
 
 from .decoders import Decoders
 from .draft import Draft, Found, write_draft
-from .reader import Batch, End, Opened, Reader, Refused
+from .encoding import EncodingThreads
+from .reader import Batch, End, Message, Opened, Reader, Refused
 from .receipt import Meter, Receipt
 from .run import Run
 from .shard_writer import ChipRows
@@ -46,13 +47,13 @@ class _Encoded:
     vectors: list[NDArray[np.floating]] = field(default_factory=list)
     error: InputError | None = None
 
-    def add(self, batch: Batch, run: Run) -> None:
-        """Encode a batch. An error is kept for the scene's end; what follows it is passed over."""
+    def add(self, batch: Batch, vectors: "Future[NDArray[np.floating]] | None") -> None:
+        """Take in a batch, whose vectors may still be on the way. An error is kept for the scene's end."""
         self.read += batch.read
-        if self.error or not batch.numbers:
+        if vectors is None:
             return
         try:
-            self.vectors.append(run.encoder.encode(batch.pixels, offset=batch.opened.scene.offset))
+            self.vectors.append(vectors.result())
         except InputError as error:
             self.error = error
         self.numbers += batch.numbers
@@ -86,13 +87,14 @@ def make_drafts(
     with ExitStack() as stack:
         decoders = stack.enter_context(Decoders(run.threads))
         reader = stack.enter_context(Reader(scenes, run, decoders))
+        encoding = stack.enter_context(EncodingThreads(run.encoder, run.threads))
         writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         stack.callback(writer.shutdown, cancel_futures=True)
         writing: deque[Future[Delivered]] = deque()
         encoded, meter = _Encoded(), Meter(run.encoder)
-        for message in reader:
+        for message, vectors in _encoded(reader, encoding):
             if isinstance(message, Batch):
-                encoded.add(message, run)
+                encoded.add(message, vectors)
                 progress(message.opened.scene.id, encoded.read, len(message.opened.chips))
                 continue
             refused = message if isinstance(message, Found | Refused) else _refusal(message, encoded)
@@ -106,6 +108,21 @@ def make_drafts(
             encoded = _Encoded()
         while writing:
             yield writing.popleft().result()
+
+
+def _encoded(
+    reader: Reader, encoding: EncodingThreads
+) -> "Iterator[tuple[Message, Future[NDArray[np.floating]] | None]]":
+    """The messages in their order, those with chips beside their vectors to come."""
+    waiting: deque[tuple[Message, Future[NDArray[np.floating]] | None]] = deque()
+    for message in reader:
+        vectors = None
+        if isinstance(message, Batch) and message.numbers:
+            vectors = encoding.submit(message.pixels, message.opened.scene.offset)
+        waiting.append((message, vectors))
+        while len(waiting) > encoding.count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _refusal(end: End, encoded: _Encoded) -> Refused | None:

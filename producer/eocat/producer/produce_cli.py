@@ -3,6 +3,7 @@
 # Heavy imports (torch, rasterio, pyarrow) stand inside the commands, so that `--help` is quick.
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from eocat.verify.errors import EocatError
+from eocat.verify.errors import EocatError, UsageError
 from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
 from eocat.verify.trust_cli import Trust
 
@@ -95,6 +96,16 @@ def produce(
         ),
     ] = False,
     trust: Trust = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only the I-th of N equal parts of the scenes, I from 1."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Do not hash again what an interrupted run has finished.")
+    ] = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="This machine, or the Ray cluster of RAY_ADDRESS.")
+    ] = "local",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Chips encoded at once.")] = 16,
     threads: Annotated[
@@ -108,8 +119,6 @@ def produce(
     Interrupted at any moment, the same command takes up the rest.
     """
     with needs("producer"):
-        import torch
-
         from .sources import Told, find_scenes
 
     from eocat.verify.trust_store import load_policy
@@ -122,11 +131,10 @@ def produce(
     from .run import prepare_run
 
     threads = threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
     signer = open_key(key)
     summary = Summary()
     told = Told(values, offset, tuple(bands.split(",")) if bands else ())
-    found = find_scenes(scenes, told, refuse=lambda error: summary.refuse(None, error))
+    found = part_of(find_scenes(scenes, told, refuse=lambda error: summary.refuse(None, error)), task)
     if found:
         run = prepare_run(
             found,
@@ -149,32 +157,50 @@ def produce(
             threads=threads,
             checkpoint=Checkpoint(weights, sha256) if weights else None,
             precision=precision,
+            resume=resume,
             evidence=EvidenceRules(
                 evidence, lambda: load_policy(trust, datetime.now(UTC)).cdse, accept_damaged
             ),
         )
         if weights and weights.suffix != ".safetensors":
             note(f"hint: 'eocat encoders convert' makes {weights.name} a file that levels 4 and 5 take")
-        produce_all(found, run, signer, summary)
+        with needs("ray"):
+            produce_all(found, run, signer, summary, engine=engine)
         write_collection(run)
     summary.show(as_json)
     if summary.refused:
         raise typer.Exit(summary.refused[-1][1].exit_code)
 
 
-def produce_all(scenes: "Sequence[Scene]", run: "Run", signer: "Signer", summary: "Summary") -> None:
+def part_of(scenes: "list[Scene]", task: str | None) -> "list[Scene]":
+    """The scenes of `task` "I/N": every N-th, so that runs of any N tasks share them out without a word."""
+    if task is None:
+        return scenes
+    if not (match := re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", task)):
+        raise UsageError(f"task {task!r} is not I/N", hint="such as 1/8 for the first of eight parts")
+    number, parts = int(match[1]), int(match[2])
+    if number > parts:
+        raise UsageError(f"task {task} is beyond the last part", hint=f"1/{parts} to {parts}/{parts}")
+    return scenes[number - 1 :: parts]
+
+
+def produce_all(
+    scenes: "Sequence[Scene]", run: "Run", signer: "Signer", summary: "Summary", *, engine: str = "local"
+) -> None:
     """Produce with a bar in a terminal; what becomes of each scene is in `summary`.
 
     Interrupted, or stopped by an error that no other scene would escape, says what was done so far.
     """
     from .produce import produce
+    from .ray_engine import produce_on_ray
     from .reader import Refused
 
+    make = produce_on_ray if engine == "ray" else produce
     so_far = f"of {len(scenes)} scenes are done; the same command takes up the rest"
     try:
         with (
             progress_bar() as advance,
-            closing(produce(scenes, run, signer, bar(advance, len(scenes)))) as made,
+            closing(make(scenes, run, signer, bar(advance, len(scenes)))) as made,
         ):
             for one in made:
                 if isinstance(one, Refused):

@@ -24,12 +24,14 @@ from eocat.verify.row import pixels_digest
 from .chips import Chip, fault_of, hilbert_order, majortom_chips, tile_chips
 from .decoders import Decoders
 from .draft import Found, find_shard
+from .encoding import pixel_array
 from .evidence import evidence_of
 from .identify import Identified, check_unchanged, identify
 from .recipe import Recipe
 from .run import Run
 from .sources import Scene
 from .sources.scene import Clouds
+from .stamps import find_unread
 from .windows import AHEAD_BYTES, Windows
 
 BATCHES_AHEAD: Final = 2  # read and waiting for the encoder
@@ -88,6 +90,7 @@ class Reader:
         self._scenes, self._run, self._decoders = iter(scenes), run, decoders
         self._messages: queue.Queue[Message | BaseException | None] = queue.Queue(BATCHES_AHEAD)
         self._stop = threading.Event()
+        self._allocate = pixel_array(run.encoder)
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="opener")
         self._cutters = ThreadPoolExecutor(run.threads, thread_name_prefix="cutter")
         self._thread = threading.Thread(target=self._work, name="reader")
@@ -134,6 +137,8 @@ class Reader:
 
     def _open(self, scene: Scene) -> Opened | Found | Refused:
         try:
+            if self._run.resume and (unread := find_unread(scene, self._run)):
+                return unread
             identified = identify(scene, self._run)
             if found := find_shard(identified, self._run):
                 return found
@@ -149,7 +154,7 @@ class Reader:
         """Put the scene's batches; returns its end. opening: the scene that follows."""
         kept = 0
         try:
-            for numbers, pixels in opened.windows.batches(self._run.batch, self._cutters):
+            for numbers, pixels in opened.windows.batches(self._run.batch, self._cutters, self._allocate):
                 batch = self._screened(opened, numbers, pixels)
                 kept += len(batch.numbers)
                 self._messages.put(batch)

@@ -39,6 +39,8 @@ class Run:
     batch: int
     threads: int
     evidence: EvidenceRules = BESIDE
+    checkpoint: Checkpoint | None = None  # of a published encoder
+    resume: bool = False  # whether finished shards are found by the stamps of their sources (stamps.py)
 
     @property
     def folder(self) -> Path:
@@ -86,6 +88,7 @@ def prepare_run(
     evidence: EvidenceRules = BESIDE,
     checkpoint: Checkpoint | None = None,
     precision: str | None = None,
+    resume: bool = False,
 ) -> Run:
     """The run over `scenes` with the encoder that their bands select. stride: by default the chip's size.
 
@@ -122,6 +125,8 @@ def prepare_run(
         batch=batch,
         threads=threads,
         evidence=evidence,
+        checkpoint=checkpoint,
+        resume=resume,
     )
     check_collection(run.folder, run.recipe.space)
     return run

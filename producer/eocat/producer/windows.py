@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from .decoders import Decoders, Strip
+from .encoding import Allocate
 from .sources import BandFile, Scene
 from .sources.gdal import Grid, open_raster, strip_rows
 
@@ -107,14 +108,19 @@ class Windows:
         while self._ahead and self.held_bytes + self._ahead[0].strip.size_bytes <= limit_bytes:
             self._submit(self._ahead.popleft())
 
-    def batches(self, count: int, pool: Executor) -> Iterator[tuple[list[int], NDArray[Any]]]:
-        """(numbers of up to `count` squares, their pixels (n, C, size, size)); `pool` cuts them out."""
+    def batches(
+        self, count: int, pool: Executor, allocate: Allocate = np.empty
+    ) -> Iterator[tuple[list[int], NDArray[Any]]]:
+        """(numbers of up to `count` squares, their pixels (n, C, size, size)); `pool` cuts them out.
+
+        allocate: makes the array of the pixels.
+        """
         for begin in range(0, len(self._order), count):
             numbers = self._order[begin : begin + count]
             size = self._squares[numbers[0]].size
             self._require(self._squares[numbers[-1]].y + size)
             self.decode_ahead(AHEAD_BYTES)
-            pixels = np.empty((len(numbers), self._channels, size, size), self._scene.dtype)
+            pixels = allocate((len(numbers), self._channels, size, size), self._scene.dtype)
             list(pool.map(self._cut, numbers, pixels))
             following = self._order[begin + count : begin + count + 1]
             self._release(self._squares[following[0]].y if following else self._scene.height)

@@ -1,0 +1,209 @@
+"""Faults of scenes, decoders and disks: each a clear error, nothing half-written, and the run goes on."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from make_safe import make_safe
+
+from eocat.producer.decoders import Closed, Decoders
+from eocat.producer.draft import STATEMENT_FILE, Draft
+from eocat.producer.output import finish
+from eocat.producer.pipeline import make_drafts
+from eocat.producer.produce import produce
+from eocat.producer.reader import Refused
+from eocat.producer.run import Run, prepare_run
+from eocat.producer.signer import KeyFile
+from eocat.producer.sources import Scene, find_scenes
+from eocat.producer.synthetic import write_scene
+from eocat.producer.windows import Windows
+from eocat.verify.errors import ConfigError, InputError
+
+
+def test_a_truncated_jp2_is_refused_and_the_next_scene_is_produced(tmp_path: Path, signer: KeyFile) -> None:
+    broken, good = make_safe(tmp_path / "a", "1C"), make_safe(tmp_path / "b", "1C", baseline="04.00")
+    (band,) = broken.rglob("*B02.jp2")
+    os.truncate(band, band.stat().st_size - 500)
+    scenes = find_scenes([broken, good])
+    run = prepare_run(scenes, publisher="p", collection="c", out=tmp_path / "out", chip_size=60)
+    made = {getattr(one, "scene", None) or one.item: one for one in produce(scenes, run, signer)}
+    refused, produced = made[broken.stem], made[good.stem]
+    assert isinstance(refused, Refused)
+    assert "B02.jp2" in str(refused.error)
+    assert "cannot be decoded: it is damaged or cut off" in str(refused.error)
+    assert refused.error.hint
+    assert (tmp_path / "out" / "c" / good.stem / "item.json").is_file()
+    assert not isinstance(produced, Refused)
+    assert {path.name for path in (tmp_path / "out" / "c").iterdir()} == {".stamps", good.stem}
+
+
+def test_a_scene_without_data_is_refused(tmp_path: Path, signer: KeyFile) -> None:
+    path = write_scene(tmp_path / "sea.tif", seed=1, size=64)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write(np.zeros((dataset.count, 64, 64), np.uint16))
+    (scene,) = find_scenes([path])
+    run = prepare_run([scene], publisher="p", collection="c", out=tmp_path / "out", chip_size=32)
+    (one,) = produce([scene], run, signer)
+    assert isinstance(one, Refused)
+    assert "has no chip with at most 50 % of no-data pixels" in str(one.error)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_changes_while_it_is_read_gives_no_shard(
+    scene_file: Path, tmp_path: Path, signer: KeyFile
+) -> None:
+    path = tmp_path / "coast.tif"
+    path.write_bytes(scene_file.read_bytes())
+    (scene,) = find_scenes([path])
+    run = prepare_run([scene], publisher="p", collection="c", out=tmp_path / "out", chip_size=64, batch=1)
+    (one,) = produce([scene], run, signer, progress=lambda *_: os.utime(path, (1, 1)))
+    assert isinstance(one, Refused)
+    assert "changed while it was read" in str(one.error)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """The file size limit ends a shard of 330 KB in the middle; strips of the scene are smaller."""
+    write_scene(tmp_path / "coast.tif", seed=1, size=96)
+    environment = {**os.environ, "EOCAT_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "eocat.edge"]
+    subprocess.run([*command, "keys", "new", "k", "--no-passphrase"], env=environment, check=True)
+    options = [
+        "--collection",
+        "c",
+        "--key",
+        "k",
+        "--size",
+        "16",
+        "--stride",
+        "5",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    ran = subprocess.run(
+        [*command, "produce", str(tmp_path / "coast.tif"), *options],
+        env=environment, text=True, capture_output=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000)),
+    )  # fmt: skip
+    assert ran.returncode == 5, ran.stderr
+    assert "coast cannot be written: File too large" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not list((tmp_path / "out" / "c").iterdir())
+
+
+def test_a_killed_decoder_loses_nothing(scene: Scene) -> None:
+    """One of two dies in the middle of its work; another is started, and the pixels are right."""
+    whole = scene.read(scene.bands)
+    squares = [Square(x, y, 40) for y in range(0, 280, 40) for x in range(0, 280, 40)]
+    with Decoders(2) as decoders, ThreadPoolExecutor(2) as cutters:
+        windows = Windows(scene, scene.bands, squares, decoders)
+        windows.decode_ahead(1)
+        for numbers, pixels in windows.batches(7, cutters):
+            for process in children():
+                os.kill(process, signal.SIGKILL)
+            for number, window in zip(numbers, pixels, strict=True):
+                square = squares[number]
+                assert np.array_equal(window, whole[:, square.y : square.y + 40, square.x : square.x + 40])
+
+
+def test_a_file_that_two_decoders_die_of_is_refused(scene: Scene) -> None:
+    """Whoever takes the strip is stopped, so that it is killed in the middle."""
+    stop = threading.Event()
+
+    def kill() -> None:
+        while not stop.is_set():
+            for process in children():
+                os.kill(process, signal.SIGKILL)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with (
+            Decoders(1) as decoders,
+            ThreadPoolExecutor(1) as cutters,
+            pytest.raises(
+                InputError, match=r"coast\.tif of scene coast .* two decoders in turn died of it"
+            ) as said,
+        ):
+            list(Windows(scene, scene.bands, [Square(0, 0, 64)], decoders).batches(1, cutters))
+    finally:
+        stop.set()
+        killer.join()
+    assert "signal 9" in str(said.value)
+
+
+def test_decoders_that_are_closed_leave_no_process(scene: Scene) -> None:
+    with Decoders(2) as decoders:
+        Windows(scene, scene.bands, [Square(0, 0, 64)], decoders).decode_ahead(1 << 30)
+        time.sleep(0.3)
+    assert not children()
+    with pytest.raises((Closed, RuntimeError)):
+        Windows(scene, scene.bands, [Square(0, 0, 64)], decoders).decode_ahead(1 << 30)
+
+
+@pytest.mark.parametrize("change", ["shard", "statement", "item"])
+def test_the_driver_signs_no_draft_that_differs_from_what_it_asked_for(
+    scene: Scene, prepare: Callable[..., Run], signer: KeyFile, tmp_path: Path, change: str
+) -> None:
+    """A worker, or the disk between it and the driver, may lie: the key says yes to nothing unseen."""
+    run = prepare(tmp_path / "out")
+    (draft,) = make_drafts([scene], run, lambda draft: draft)
+    assert isinstance(draft, Draft)
+    if change == "shard":
+        with (draft.folder / "embeddings.parquet").open("r+b") as file:
+            file.seek(500)
+            file.write(b"\xff")
+    elif change == "statement":
+        run = replace(run, collection="another", out=draft.folder.parents[1])
+    else:
+        item = json.loads((draft.folder / "item.json").read_text())
+        item["bbox"][0] -= 1
+        (draft.folder / "item.json").write_text(json.dumps(item))
+    with pytest.raises(ConfigError, match="is not what its statement or this run says"):
+        finish(draft, run, signer)
+    assert (draft.folder / STATEMENT_FILE).is_file()
+    assert not (draft.folder / "attestation.jsonl").exists()
+
+
+def test_two_runs_of_one_scene_end_in_one_shard(
+    scene: Scene, prepare: Callable[..., Run], signer: KeyFile, tmp_path: Path
+) -> None:
+    run = prepare(tmp_path / "out")
+    (draft,) = make_drafts([scene], run, lambda draft: draft)
+    assert isinstance(draft, Draft)
+    elsewhere = draft.folder.with_name(draft.folder.name.replace("~", "~other."))
+    draft.folder.rename(elsewhere)
+    (first,) = produce([scene], run, signer)
+    assert not elsewhere.exists(), "no draft outlives its shard"
+    assert not isinstance(first, Refused)
+    assert first.fresh
+
+
+class Square:
+    def __init__(self, x: int, y: int, size: int) -> None:
+        self.x, self.y, self.size = x, y, size
+
+
+def children() -> list[int]:
+    """Decoders that this process has started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(parent[1]) == os.getpid() and b"producer.decoder" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found

@@ -4,17 +4,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from small_weights import file_tensors, save_small
+from small_weights import file_tensors, save_small, small_entry, small_model
 from torch import save
 
+from eocat.producer.encoders import Checkpoint, Weights
 from eocat.producer.encoders.bank import BANKS
 from eocat.producer.encoders.clip_tokens import clean, load_tokenizer, parse_vocabulary, split_words
-from eocat.producer.encoders.registry import entry_names, find_entry
+from eocat.producer.encoders.published import PublishedEncoder, build_filled
+from eocat.producer.encoders.registry import entry_names, find_entry, find_text_model
+from eocat.producer.encoders.text import ClipTextEncoder, load_text_encoder
+from eocat.producer.run import space_of
 from eocat.verify.digest import digest_file
-from eocat.verify.errors import Malformed, MissingExtra
+from eocat.verify.errors import InputError, Malformed, MissingExtra, UsageError
 from eocat.verify.lineage.weights import check_safetensors
 
 NAME = "mmearth-atto-s2"
@@ -98,6 +104,35 @@ def test_byte_pairs_are_merged_earliest_first_and_a_text_is_padded() -> None:
     assert words.encode("low low low low", context=4) == [516, 513, 513, 517]
     with pytest.raises(Malformed, match="has not the 9 merges"):
         parse_vocabulary(MERGES, merges=9)
+
+
+def test_a_text_is_a_vector_of_the_image_encoder_s_space() -> None:
+    entry = small_entry("clip-vitb32-laion2b-rgb")
+    model = small_model(find_text_model(entry))
+    model = replace(model, parameters=dict(model.parameters) | {"vocabulary": 518, "context": 77})
+    net = build_filled(model, file_tensors(model), "small")
+    image = PublishedEncoder(
+        entry, build_filled(entry.model, file_tensors(entry.model), "small"),
+        Weights("w", "0" * 64, "0" * 64, 1), device="cpu",
+    )  # fmt: skip
+    words = parse_vocabulary(MERGES, merges=4)
+    encoder = ClipTextEncoder(entry, net, words, space_of(image), device="cpu")
+    vectors = encoder.encode(["low", "aaa low", "low"])
+    assert (vectors.shape, vectors.dtype) == ((3, image.dimension), np.float16)
+    assert np.array_equal(vectors[0], vectors[2])
+    assert not np.array_equal(vectors[0], vectors[1])
+    assert np.allclose(encoder.encode(["low"])[0], vectors[0], atol=1e-3)
+    assert encoder.encode([]).shape == (0, image.dimension)
+    with pytest.raises(InputError, match="text 1 is empty"):
+        encoder.encode(["low", " "])
+
+
+def test_only_encoders_with_a_text_tower_take_text(tmp_path: Path) -> None:
+    weights = Checkpoint(tmp_path / "w.pth", "0" * 64)
+    with pytest.raises(UsageError, match="has no text tower"):
+        load_text_encoder(find_entry("croma-base-s2"), weights)
+    with pytest.raises(UsageError, match="is not available offline"):
+        load_text_encoder(find_entry("siglip-b16-rgb"), weights)
 
 
 def test_words_are_split_as_clip_does() -> None:

@@ -1,19 +1,25 @@
 """The vector that a search compares with: step 2 of the planner (docs/similarity.md, "Asking")."""
 
+import asyncio
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 import numpy as np
 from asyncpg import Connection
 from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 
-from eocat.verify.errors import Malformed
+from eocat.verify.errors import EocatError, Malformed
+from eocat.verify.keys import decode_base64
 
 from .projection import unit_length
-from .query import Like, LikeExamples, LikePoint, LikeRow, LikeVector
+from .query import Like, LikeExamples, LikeImage, LikePoint, LikeRow, LikeText, LikeVector
 from .space import NotFound, Space
 from .vector_bytes import read_vector
 
 Vector = NDArray[np.floating]
+
+_ENCODING = asyncio.Semaphore(2)  # pictures that are encoded at a time
 
 
 async def query_vector(connection: Connection, like: Like, space: Space) -> Vector:
@@ -32,6 +38,12 @@ async def _vector(connection: Connection, like: Like, space: Space) -> Vector:
             return await _of_row(connection, like, space)
         case LikePoint():
             return await _of_point(connection, like, space)
+        case LikeImage():
+            return await _of_image(like, space)
+        case LikeText():
+            raise Malformed(
+                f"encoder {space.encoder} reads no texts here: send the vector of 'eocat encoders text'"
+            )
         case LikeExamples():
             positive = [await query_vector(connection, one, space) for one in like.positive]
             negative = [await query_vector(connection, one, space) for one in like.negative]
@@ -47,6 +59,24 @@ def combine(positive: Sequence[Vector], negative: Sequence[Vector]) -> NDArray[n
         raise Malformed("the positive and negative examples cancel out, and leave no direction")
     unit: NDArray[np.float32] = unit_length(mean[None, :])[0]
     return unit
+
+
+async def _of_image(like: LikeImage, space: Space) -> Vector:
+    """What the collection's encoder makes of a picture; in a thread, a few at a time."""
+    data = decode_base64(like.image, what="image")
+    encoders = entry_points(group="eocat.encode_query", name="image")
+    if not encoders:
+        raise Malformed(f"encoder {space.encoder} is not installed at this catalogue: send a vector")
+    name, _, _ = space.encoder.rpartition(" ")  # its version follows
+    try:
+        async with _ENCODING:
+            encode = await run_in_threadpool(next(iter(encoders)).load)
+            vector: Vector = await run_in_threadpool(
+                encode, data, encoder=name, space=space.digest.hex(), offset=like.offset
+            )
+    except (EocatError, ImportError) as error:
+        raise Malformed(f"like: {error}") from None
+    return vector.astype(space.dtype)
 
 
 async def _of_row(connection: Connection, like: LikeRow, space: Space) -> Vector:

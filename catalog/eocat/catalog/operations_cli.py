@@ -90,7 +90,7 @@ def audit(
 ) -> None:
     """Measure the recall of the indexes against exact search, and store it: answers show it from then on.
 
-    It also sets how many candidates an answer compares: the fewest that find 99.5 % of the ten nearest.
+    It also sets how many candidates an answer compares: the fewest that find 99.8 % of the ten nearest.
     """
     with needs("serve"):
         from dataclasses import asdict

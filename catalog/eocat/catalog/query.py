@@ -61,6 +61,19 @@ class LikePoint(Strict):
     point: tuple[Longitude, Latitude]
 
 
+class LikeImage(Strict):
+    """Like a picture, which the collection's encoder encodes. image: base64 of a PNG, JPEG or GeoTIFF."""
+
+    image: Annotated[str, Field(min_length=1)]
+    offset: Annotated[int, Field(ge=-32_768, le=65_535)] = 0
+
+
+class LikeText(Strict):
+    """Like what a text says, in a space that has an encoder of texts."""
+
+    text: Annotated[str, Field(min_length=1, max_length=1_000)]
+
+
 class LikeExamples(Strict):
     """Like the positive examples and unlike the negative ones; each a row, a vector or a point."""
 
@@ -73,9 +86,11 @@ class LikeExamples(Strict):
         return [_choose(one, EXAMPLES) for one in value] if isinstance(value, list) else value
 
 
-Like = LikeRow | LikeVector | LikePoint | LikeExamples
+Like = LikeRow | LikeVector | LikePoint | LikeImage | LikeText | LikeExamples
 EXAMPLES: dict[str, type[Strict]] = {"vector": LikeVector, "point": LikePoint, "row": LikeRow}
-KINDS: dict[str, type[Strict]] = {**EXAMPLES, "positive": LikeExamples}
+KINDS: dict[str, type[Strict]] = {
+    **EXAMPLES, "image": LikeImage, "text": LikeText, "positive": LikeExamples
+}  # fmt: skip
 
 
 def _choose(value: Any, kinds: dict[str, type[Strict]]) -> Strict:

@@ -25,7 +25,7 @@ from .space import Space
 from .vector_bytes import read_vector
 
 K = 10
-ENOUGH = 0.995  # of the k nearest, before fewer candidates will do
+ENOUGH = 0.998  # of the k nearest, before fewer candidates will do
 LADDER = (50, 100, 200, 400, 800)
 TIE = 1e-6  # cosine distances this close are equal in pgvector's float32 sums
 

@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 # CUDA build of several GB; the CPU build is enough here: see "Get started" at pytorch.org for its index and
 # pass it on, e.g. make demo TORCH='torch==2.13.0 --index-url …'
 TORCH ?= torch==2.13.0
+# Processes that test side by side, each with a PostgreSQL of its own. A file's tests stay together.
+WORKERS ?= auto
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: demo test lint bench clean
@@ -23,7 +25,7 @@ demo: $(VENV)/ready
 	@$(BIN)/eocat demo $(DEMO)
 
 test: $(VENV)/ready
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 lint: $(VENV)/ready
 	@$(BIN)/ruff check .

@@ -1,6 +1,7 @@
-"""What all tests share: the folder of real data, which stands beside the checkout where there is one."""
+"""What all tests share: the real data, where it stands beside the checkout, and who judged from outside."""
 
-from pathlib import Path
+from collections import Counter, defaultdict
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -15,3 +16,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("NOT RUN: the real data (../shared/data) is not beside this checkout")
     return SHARED_DATA
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which outside judges were heard: an absent one must not go unnoticed."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            path = PurePath(report.nodeid.partition("::")[0])
+            if path.parent.name == "judges":
+                found[path.stem.removeprefix("test_")][outcome] += 1
+    for name, counts in sorted(found.items()):
+        heard = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+        terminalreporter.write_line(f"judge {name}: {heard.replace('skipped', 'NOT RUN')}")

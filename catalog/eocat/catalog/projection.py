@@ -1,4 +1,4 @@
-"""Short codes of vectors, by which the index chooses candidates: a centred PCA (decision 0015).
+"""Short codes of vectors, by which the index chooses candidates: a centred PCA (decision 0019).
 
 A code is where a vector of unit length lies on the axes along which a sample of the collection's rows differs
 most; Euclidean distance between codes stands for cosine distance. It needs no signature: what it chooses is

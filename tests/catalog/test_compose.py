@@ -14,9 +14,19 @@ def services() -> dict[str, dict[str, object]]:
     return found
 
 
-def test_only_the_api_has_a_port_and_only_on_this_machine(services: dict[str, dict[str, object]]) -> None:
+def test_only_the_services_have_a_port_and_only_on_this_machine(
+    services: dict[str, dict[str, object]],
+) -> None:
     assert "ports" not in services["database"]
     assert services["api"]["ports"] == ["127.0.0.1:${EOCAT_PORT:-8765}:8765"]
+    assert services["writes"]["ports"] == ["127.0.0.1:${EOCAT_WRITES_PORT:-8766}:8766"]
+
+
+def test_nobody_takes_registrations_unasked(services: dict[str, dict[str, object]]) -> None:
+    assert services["writes"]["profiles"] == ["writes"]
+    assert "--writes" in services["writes"]["command"]  # type: ignore[operator]
+    assert "command" not in services["api"]  # the image's own, which writes nothing
+    assert '"eocat", "serve", "--host", "0.0.0.0"]' in (ROOT / "Dockerfile").read_text()
 
 
 def test_there_is_no_default_password(services: dict[str, dict[str, object]]) -> None:

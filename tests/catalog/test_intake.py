@@ -402,3 +402,10 @@ def test_attack_70_an_event_by_who_may_not_sign_it_is_refused(site: IntakeWorld)
         folder, site.world.held("signed"), {"event": "WITHDRAW", "reason": "x"}, new_signer(), actor="Mallory"
     )
     assert_refused(site.open(folder, site.token("withdraw")), 422, "WITHDRAW 2")
+
+
+def test_attack_69_a_refusal_is_seen_by_who_is_still_sending(site: IntakeWorld) -> None:
+    folder = site.world.write("sending")
+    for _ in range(5):
+        answer = site.open(folder, "eocat_0000000000000000_" + "A" * 43, collection="x" * (1 << 20))
+        assert_refused(answer, 401)

@@ -15,6 +15,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -33,6 +34,7 @@ from .tokens import Denied, Grant, TokenStore
 
 GRACE_S = 30
 MIN_BYTES_PER_S = 16 << 10
+DRAINED_BYTES, DRAIN_S = 2 << 20, 2
 
 log = logging.getLogger("eocat.intake")
 
@@ -66,6 +68,7 @@ class IntakeService:
             response = await self._answer(request)
         except Exception as error:  # noqa: BLE001  # nothing but sentences leaves this function
             response = _refusal(error)
+            await _drain(request)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> JSONResponse:
@@ -157,6 +160,17 @@ class IntakeService:
 def create_app(intake: Intake, provider: Provider | None = None, *, grace_s: float = GRACE_S) -> ASGIApp:
     """The writing side as an ASGI application."""
     return RequestLog(IntakeService(intake, TokenStore(intake.home), provider, grace_s))
+
+
+async def _drain(request: Request) -> None:
+    """Read a little of a body that is refused: a client that is still sending would not see why."""
+    left = DRAINED_BYTES
+    with suppress(TimeoutError, RuntimeError, ClientDisconnect):  # slow, read already, gone
+        async with asyncio.timeout(DRAIN_S):
+            async for block in request.stream():
+                left -= len(block)
+                if left < 0:
+                    return
 
 
 def _expect_type(request: Request, media_type: str) -> None:

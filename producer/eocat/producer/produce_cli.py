@@ -32,7 +32,8 @@ MAX_REPORTED = 20  # of the scenes that cannot be used, in words
 @app.command()
 def produce(
     scenes: Annotated[
-        list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFFs, folders of bands, SAFE products.")
+        list[str],
+        typer.Argument(metavar="SCENE…", help="GeoTIFFs, folders, SAFE products, STAC Items …"),
     ],
     collection: Annotated[str, typer.Option(help="Id of the collection that the shards belong to.")],
     out: Annotated[Path, typer.Option(help="Where COLLECTION/ITEM folders are written.")],

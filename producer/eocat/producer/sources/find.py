@@ -6,15 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from eocat.verify.errors import InputError
+from eocat.verify.errors import EocatError, InputError, Unavailable
 
 from .core_parquet import SUFFIX as PARQUET
 from .core_parquet import core_readers, is_core
 from .folder import band_of_file, read_band_folder
+from .item import SUFFIX as ITEM
+from .item import read_item_scene
 from .netcdf import SUFFIX as NETCDF
 from .netcdf import read_netcdf
 from .patches import is_patches, patch_readers
 from .raster import read_raster
+from .remote import is_remote
 from .safe import is_safe_folder, read_safe
 from .scene import Scene
 from .told import Told
@@ -24,7 +27,8 @@ MAX_DEPTH: Final = 4  # folders below the named one
 
 _EXPECTED: Final = (
     "give a GeoTIFF, a NetCDF file, a folder of one-band files, a Sentinel-2 SAFE product (folder or .zip), "
-    "a Parquet file of Major TOM Core, or a .zarr.zip or .tar of SSL4EO-S12 or TerraMesh"
+    "a STAC Item or its address, a Parquet file of Major TOM Core, or a .zarr.zip or .tar of SSL4EO-S12 or "
+    "TerraMesh"
 )
 _TO_GEOTIFF: Final = (
     "write it as a GeoTIFF with integer values and its reference system (rasterio, gdal_translate)"
@@ -39,9 +43,12 @@ Reader = Callable[[], Iterable[Scene]]
 
 
 def find_scenes(
-    paths: Sequence[Path], told: Told | None = None, *, refuse: Callable[[InputError], None] | None = None
+    paths: Sequence[Path | str],
+    told: Told | None = None,
+    *,
+    refuse: Callable[[EocatError], None] | None = None,
 ) -> list[Scene]:
-    """The scenes in the files and folders named, sorted by id; no pixel is decoded.
+    """The scenes in the files and folders, and of the Items at addresses, sorted by id; no pixel is decoded.
 
     A folder is a SAFE product, or one scene if a file's name tells its band, or else a scene per raster file;
     folders in it are searched too. told: what the files do not say. Raises InputError for what cannot be
@@ -53,7 +60,7 @@ def find_scenes(
     for read in [reader for path in paths for reader in _readers(path, told)]:
         try:
             scenes = list(read())
-        except InputError as error:
+        except (InputError, Unavailable) as error:
             if refuse is None:
                 raise
             refuse(error)
@@ -78,8 +85,11 @@ def _with_offset(scene: Scene, told: Told) -> Scene:
     return replace(scene, offset=told.offset, assumptions=(*kept, said))
 
 
-def _readers(path: Path, told: Told) -> list[Reader]:
-    """What would read each scene at `path`; InputError if there is none."""
+def _readers(named: Path | str, told: Told) -> list[Reader]:
+    """What would read each scene at a path, or of the Item at an address; InputError if there is none."""
+    if isinstance(named, str) and is_remote(named):
+        return [lambda: [read_item_scene(named, told)]]
+    path = Path(named)
     if not path.exists():
         raise InputError(f"{path} does not exist", hint=_EXPECTED)
     if path.is_file():
@@ -94,6 +104,8 @@ def _file_readers(path: Path, told: Told) -> list[Reader]:
         return patch_readers(path, told)
     if path.suffix.lower() == PARQUET:
         return core_readers(path, told)
+    if path.suffix.lower() == ITEM:
+        return [lambda: [read_item_scene(str(path), told)]]
     return [partial(_read_file, path, told)]
 
 

@@ -56,19 +56,19 @@ def read_band_folder(folder: Path, paths: Sequence[Path], told: Told) -> list[Sc
     beside += [file for raster in classified for file in side_files(raster, folder=folder.name)]
     products = {raster.descriptions for raster in rasters.values()}
     if {len(names) for names in products} == {1}:
-        return [_band_scene(folder, rasters, told, item=item, files=beside, mask=mask)]
+        return [band_scene(folder, rasters, told, item=item, files=beside, mask=mask)]
     if len(products) > 1 or not all(times_named(text or "") for text in next(iter(products))):
         raster = max(rasters.values(), key=lambda raster: len(raster.descriptions))
         raise InputError(
             f"{raster.name} has {len(raster.descriptions)} bands, its name tells of one", hint=_ONE_SCENE
         )
     return [
-        _band_scene(folder, rasters, told, product=text or "", index=index, files=beside)
+        band_scene(folder, rasters, told, product=text or "", index=index, files=beside)
         for index, text in enumerate(products.pop(), start=1)
     ]
 
 
-def _band_scene(
+def band_scene(
     folder: Path,
     rasters: Mapping[str, Raster],
     told: Told,
@@ -137,9 +137,19 @@ def _cloud_mask(paths: Sequence[Path]) -> tuple[CloudMask | None, list[Raster]]:
         for pattern, cloudy in _MASKS:
             if pattern.search(path.stem):
                 raster = probe(local_path(path), path.name)
-                file = BandFile("clouds", raster.path, 1, raster.name, raster.grid, raster.dtype)
-                return CloudMask((file,), cloudy), [raster]
+                return _mask(raster, cloudy), [raster]
     return None, []
+
+
+def mask_of(path: Path) -> tuple[CloudMask, Raster]:
+    """Sentinel-2's scene classification in the file at `path`, and its raster."""
+    raster = probe(local_path(path), path.name)
+    return _mask(raster, SCL_CLOUDY), raster
+
+
+def _mask(raster: Raster, cloudy: tuple[int, ...]) -> CloudMask:
+    file = BandFile("clouds", raster.path, 1, raster.name, raster.grid, raster.dtype)
+    return CloudMask((file,), cloudy)
 
 
 def _item_beside(folder: Path) -> tuple[Path | None, ItemFacts | None]:

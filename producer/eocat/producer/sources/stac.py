@@ -41,7 +41,9 @@ def read_item(path: Path) -> ItemFacts | None:
     try:
         item = parse(path.read_bytes(), what=path.name)
     except Malformed as error:
-        raise InputError(f"{path.name} beside the bands cannot be read: {error}", hint=error.hint) from error
+        raise InputError(
+            f"{path.name} beside the bands cannot be read: {error}", hint=error.hint or _MEND
+        ) from error
     if not isinstance(item, dict) or item.get("type") != "Feature" or "stac_version" not in item:
         return None
     properties, identifier = item.get("properties"), item.get("id")

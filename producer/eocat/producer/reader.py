@@ -199,8 +199,8 @@ def _layout(scene: Scene, recipe: Recipe) -> list[Chip]:
 
 
 def _without_data(scene: Scene, recipe: Recipe) -> InputError:
+    cloud = f" and {recipe.max_cloud_percent} % of cloud" if recipe.max_cloud_percent < 100 else ""
     return InputError(
-        f"scene {scene.id} has no chip with at most {recipe.max_nodata_percent} % of no-data pixels "
-        f"and {recipe.max_cloud_percent} % of cloud",
+        f"scene {scene.id} has no chip with at most {recipe.max_nodata_percent} % of no-data pixels{cloud}",
         hint="raise --max-nodata or --max-cloud, or check the scene's no-data value",
     )

@@ -19,6 +19,7 @@ from eocat.producer.encoders.checkpoint import convert, converted_from
 from eocat.producer.encoders.contract import draw_pixels, preprocessed_value
 from eocat.producer.encoders.device import device_batches
 from eocat.producer.encoders.nets import build_net
+from eocat.producer.encoders.precision import Precision
 from eocat.producer.encoders.preprocess import check_steps, preprocess
 from eocat.producer.encoders.published import PublishedEncoder, load_published
 from eocat.producer.encoders.registry import entry_names, find_entry, find_text_model, parse_family
@@ -57,11 +58,23 @@ class TestContract(EncoderContract):
         return published
 
 
+HALF: list[tuple[str, Precision]] = [  # plain, and those that are prepared once their weights are loaded
+    ("decur-resnet50-s1", "fp16"), ("dofa-b16-s2", "bf16"), ("dinov2-vits14-rgb", "bf16"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=HALF)
+def in_half(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    name, precision = request.param
+    entry = small_entry(name)
+    checkpoint = save_small(entry.model, tmp_path_factory.mktemp("weights"))
+    return load_published(entry, checkpoint, device="cpu", precision=precision)
+
+
 class TestContractInHalfPrecision(EncoderContract):
     @pytest.fixture
-    def encoder(self, tmp_path: Path) -> Encoder:
-        entry = small_entry("ssl4eo-s12-vits16-dino-s2")
-        return load_published(entry, save_small(entry.model, tmp_path), device="cpu", precision="bf16")
+    def encoder(self, in_half: Encoder) -> Encoder:
+        return in_half
 
 
 def test_every_family_of_the_registry_is_under_contract() -> None:

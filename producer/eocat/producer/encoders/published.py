@@ -154,7 +154,7 @@ def build_filled(model: Model, tensors: dict[str, torch.Tensor], name: str) -> t
     chosen = select_keys(tensors, strip=model.strip, drop=model.drop)
     net = build_net(model.architecture, dict(model.parameters))
     fill(net, LAYOUTS[model.layout](chosen), name)
-    with torch.inference_mode():
+    with torch.no_grad():  # tensors of inference mode could not be brought to another precision
         if prepare := getattr(net, "prepare", None):
             prepare()
     return net

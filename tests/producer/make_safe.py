@@ -96,7 +96,9 @@ def band_pixels(band: str, metres: int) -> NDArray[np.uint16]:
     return (1000 + 100 * BANDS.index(band) + (row * 7 + column * 3) % 97 + metres // 10).astype(np.uint16)
 
 
-def write_jp2(path: Path, pixels: NDArray[np.uint16], metres: int, *, epsg: int = 32633) -> None:
+def write_jp2(
+    path: Path, pixels: NDArray[np.uint16] | NDArray[np.uint8], metres: int, *, epsg: int = 32633
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
         path,
@@ -105,7 +107,7 @@ def write_jp2(path: Path, pixels: NDArray[np.uint16], metres: int, *, epsg: int 
         height=pixels.shape[0],
         width=pixels.shape[1],
         count=1,
-        dtype="uint16",
+        dtype=pixels.dtype,
         crs=f"EPSG:{epsg}",
         transform=Affine(metres, 0, LEFT, 0, -metres, TOP),
         QUALITY="100",

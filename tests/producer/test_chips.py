@@ -13,13 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from eocat.producer.chips import fragment_offsets, hilbert_order, majortom_chips, tile_chips, valid_share
+from eocat.producer.chips import (
+    fault_of,
+    fragment_offsets,
+    hilbert_order,
+    majortom_chips,
+    tile_chips,
+    valid_share,
+)
 from eocat.producer.footprint import quadrangle
 from eocat.producer.grid import cell_named
 from eocat.producer.hilbert import hilbert_distance, hilbert_index
+from eocat.producer.recipe import Recipe
 from eocat.producer.sources import Scene, find_scenes
 from eocat.producer.sources.gdal import Grid
-from eocat.producer.sources.scene import BandFile, make_scene
+from eocat.producer.sources.scene import BandFile, Clouds, make_scene
 from eocat.verify.errors import InputError, UsageError
 
 
@@ -50,6 +58,13 @@ class TestTiles:
 
     def test_a_stride_below_the_size_overlaps(self) -> None:
         assert len(tile_chips(scene_on("EPSG:32633", 400000, 5000000, side=100), size=50, stride=25)) == 9
+
+    def test_the_rest_at_the_border_is_dropped_or_a_last_chip_is_shifted_to_it(self) -> None:
+        scene = scene_on("EPSG:32633", 400000, 5000000, side=100)
+        chips = tile_chips(scene, size=30, stride=30, edge="shift")
+        assert sorted({chip.x for chip in chips}) == [0, 30, 60, 70]
+        assert len(chips) == 16
+        assert len(tile_chips(scene, size=50, stride=50, edge="shift")) == 4, "nothing is left over"
 
     def test_a_scene_smaller_than_a_chip_is_refused(self) -> None:
         with pytest.raises(InputError, match="a chip of 224 does not fit") as caught:
@@ -82,6 +97,8 @@ class TestMajorTom:
         assert {chip.grid_cell for chip in chips} == {name}
         assert len(chips) == 25
         assert chips[7].id == f"s/{name}/1_2"
+        assert (chips[7].x - chips[0].x, chips[7].y - chips[0].y) == (422, 211), "line 1, column 2"
+        assert chips[1].centre[0] > chips[0].centre[0], "the second lies east of the first, not south"
         # the picture's corner in whole pixels, half a pixel off at most
         assert abs(left + 10 * chips[0].x - (east - 340)) <= 5
         assert abs(top - 10 * chips[0].y - (north - 340 + 10_680)) <= 5
@@ -203,6 +220,21 @@ class TestOrder:
         assert [c.id[0] for c in hilbert_order(chips)] == ["a", "b", "c"]
         times = {"a": 2, "b": 2, "c": 1}
         assert [c.id[0] for c in hilbert_order(chips, start=lambda c: times[c.id[0]])] == ["c", "a", "b"]
+
+
+def test_a_chip_is_left_out_for_the_first_of_its_faults() -> None:
+    scene = dataclasses.replace(scene_on("EPSG:32633", 400000, 5000000, side=8), nodata=9)
+    chip = tile_chips(scene, size=4, stride=4)[0]
+    recipe = Recipe("e", "s", ("B02",), "tile", 4, 4, 50, precision="exact", max_cloud_percent=50)
+    cloudy = np.zeros((4, 4), bool)  # of 2 pixels each: one of the chip's four is cloudy, then three
+    cloudy[0, 0] = True
+    pixels = np.ones((1, 4, 4), np.uint16)
+    assert fault_of(chip, pixels, scene, recipe, Clouds(cloudy, 2)) == ""
+    cloudy[:2, :2] = [[True, True], [True, False]]
+    assert fault_of(chip, pixels, scene, recipe, Clouds(cloudy, 2)) == "cloud"
+    assert fault_of(chip, pixels, scene, recipe, None) == ""
+    assert fault_of(chip, pixels * 0, scene, recipe, None) == "empty"
+    assert fault_of(chip, pixels * 9, scene, recipe, Clouds(cloudy, 2)) == "nodata"
 
 
 def test_a_pixel_is_valid_if_one_band_has_data() -> None:

@@ -128,6 +128,24 @@ class TestMetadata:
             scene.read(["B05"])
 
 
+class TestClouds:
+    def test_the_scene_classification_of_level_2a(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "2A")
+        classes = np.full((60, 60), 4, np.uint8)
+        classes[:, :30], classes[:15] = 9, 3  # cloud in the western half, shadow in the north
+        granule = next(root.glob("GRANULE/*"))
+        write_jp2(granule / "IMG_DATA" / "R20m" / "T33TUL_20230625T100031_SCL_20m.jp2", classes, 20)
+        scene = only(root)
+        assert scene.clouds().share(0, 0, 120) == pytest.approx(0.625)
+        assert scene.clouds().share(60, 60, 60) == 0
+        assert any(file.name.endswith("SCL_20m.jp2") for file in scene.files)
+
+    def test_a_product_without_a_classification_cannot_be_limited(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="has no cloud mask") as caught:
+            only(make_safe(tmp_path, "1C")).clouds()
+        assert "--max-cloud" in (caught.value.hint or "")
+
+
 class TestRealProducts:
     def test_the_one_band_of_a_real_tile(self, shared_data: Path) -> None:
         scene = only(shared_data / "s2_l1c_safe_31TDH")

@@ -5,9 +5,10 @@ Files are read once for SHA-256 and BLAKE3, before anything is decoded. Whoever 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from eocat.verify.digest import digest_file
+from eocat.verify.digest import Digests, digest_file
 from eocat.verify.errors import InputError
 from eocat.verify.statement import WeightsFile, format_time
 
@@ -40,7 +41,9 @@ def identify(scene: Scene, run: Run) -> Identified:
     """Hash the scene's files. Raises InputError for a file that cannot be read and a scene without time."""
     start, end = times(scene, run)
     stamps = tuple(stamp(file.path) for file in scene.files)
-    files = tuple(_digested(file.name, file.path) for file in scene.files)
+    files = tuple(
+        _digested(file.name, file.path, seen) for file, seen in zip(scene.files, stamps, strict=True)
+    )
     return Identified(scene, start, end, files, stamps, run.recipe.task(files, start, end))
 
 
@@ -73,12 +76,18 @@ def stamp(path: Path) -> Stamp:
     return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
-def _digested(name: str, path: Path) -> WeightsFile:
+def _digested(name: str, path: Path, seen: Stamp) -> WeightsFile:
     try:
-        found = digest_file(path)
+        found = _digests(path, seen)
     except OSError as error:
         raise _unreadable(path, error) from None
     return WeightsFile(name=name, sha256=found.sha256, blake3=found.blake3, size=found.size)
+
+
+@lru_cache(maxsize=1024)
+def _digests(path: Path, seen: Stamp) -> Digests:
+    """The file's digests, taken once for all the scenes that one file holds (NetCDF, Parquet, tar)."""
+    return digest_file(path)
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

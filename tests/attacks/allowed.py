@@ -133,10 +133,13 @@ def log_proof_is_allowed(data: bytes, signed: bytes, world: World) -> bool:
 
 
 def _log_view(document: Any) -> Any:
-    """A log proof with the text of a checkpoint in the place of its number and its signatures."""
+    """A log proof with a checkpoint's text for its number and signatures: two of one text are one."""
     texts = [one["note"].rpartition("\n\n")[0] for one in document["checkpoints"]]
     events = [(texts[event.pop("checkpoint")], event) for event in document["events"]]
-    paths = [{**one, "note": text} for one, text in zip(document["checkpoints"], texts, strict=True)]
+    paths = {
+        json.dumps([text, {**one, "note": None}], sort_keys=True)
+        for one, text in zip(document["checkpoints"], texts, strict=True)
+    }
     return [{**document, "events": None, "checkpoints": None}, events, paths]
 
 

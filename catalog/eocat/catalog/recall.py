@@ -83,7 +83,8 @@ async def _measure(connection: asyncpg.Connection, collection: str, queries: int
     if index is None:
         return None
     drawn = await _draw(connection, space, queries, seed)
-    truth = [await by_all(connection, vector, [partition], EVERYTHING, K + 1) for vector in drawn]
+    rows = space.rows[partition]
+    truth = [await by_all(connection, vector, [partition], EVERYTHING, K + 1, rows=rows) for vector in drawn]
     recall = 0.0
     for candidates in LADDER:
         tried = replace(index, candidates=candidates)
@@ -91,7 +92,7 @@ async def _measure(connection: asyncpg.Connection, collection: str, queries: int
         recall = float(np.mean([_share(t, f) for t, f in zip(truth, found, strict=True)]))
         if recall >= ENOUGH:
             break
-    return Audit(collection, space.rows[partition], len(drawn), candidates, recall)
+    return Audit(collection, rows, len(drawn), candidates, recall)
 
 
 async def _draw(

@@ -54,7 +54,8 @@ async def find(connection: Connection, request: SimilarRequest) -> Answer:
             parts.append(found)
             asked.append(partition)
     if rest := [partition for partition in partitions if partition not in asked]:
-        parts.append(await by_all(connection, vector, rest, chosen, request.limit))
+        rows = sum(space.rows[partition] for partition in rest)
+        parts.append(await by_all(connection, vector, rest, chosen, request.limit, rows=rows))
     near = merged(parts, request.limit)
     recalls = [space.recalls[partition] for partition in asked if partition in space.recalls]
     recall = min(recalls, key=lambda one: one.recall) if len(recalls) == len(asked) and asked else None

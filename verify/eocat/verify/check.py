@@ -320,6 +320,7 @@ def _leaf_hashes(shard: Shard) -> bytes:
         if len(ids) != seen:  # before the hashing, which costs the most
             raise Malformed(f"shard has {len(ids)} different row ids in its first {seen} rows")
         hashes.append(batch.leaf_hashes())
+        del batch  # before the next row group is read
     return b"".join(hashes)
 
 

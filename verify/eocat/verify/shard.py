@@ -190,6 +190,7 @@ class Shard:
             check_vectors(vectors, f"rows {first} to {first + table.num_rows - 1}")
             yield RowBatch(first, self.signed.dtype, table, vectors)
             first += table.num_rows
+            del table, vectors  # or two row groups would be held at once
 
     def _decoded(self, table: pa.Table) -> pa.Table:
         """The row group in the shard's schema, if its text columns are not longer than they may be."""

@@ -35,10 +35,15 @@ def receive(link: socket.socket) -> tuple[dict[str, Any], int] | None:
     return (json.loads(data), descriptors[0]) if data else None
 
 
+def map_shared(descriptor: int, size_bytes: int) -> mmap.mmap:
+    """The memory behind the descriptor, all pages at once where the system can: one by one costs more."""
+    return mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
+
+
 def fill(request: dict[str, Any], descriptor: int) -> None:
     """Decode the strip into the shared memory, which is unmapped when the last view of it is gone."""
     shape = (len(request["bands"]), request["rows"], request["width"])
-    out = np.frombuffer(mmap.mmap(descriptor, 0), request["dtype"]).reshape(shape)
+    out = np.frombuffer(map_shared(descriptor, 0), request["dtype"]).reshape(shape)
     _opened(request["path"]).read(request["bands"], request["top"], out)
 
 

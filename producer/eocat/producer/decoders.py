@@ -7,7 +7,6 @@ nothing behind, however the run ends.
 
 import contextlib
 import json
-import mmap
 import os
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from eocat.verify.errors import InputError
 
+from .decoder import map_shared
 from .sources import Scene
 
 
@@ -93,7 +93,6 @@ class Decoders:
     def _decode(self, strip: Strip) -> NDArray[Any]:
         descriptor = _anonymous_file(strip.size_bytes)
         try:
-            memory = mmap.mmap(descriptor, strip.size_bytes)
             status = 0
             for _ in range(2):
                 worker = self._worker()
@@ -103,12 +102,13 @@ class Decoders:
                 status = self._bury(worker)
             else:
                 raise _died(strip, status)
+            if "damaged" in answer:
+                raise strip.scene.damaged(strip.name)
+            if "refused" in answer:
+                raise InputError(answer["refused"], hint=answer["hint"] or None)
+            memory = map_shared(descriptor, strip.size_bytes)
         finally:
             os.close(descriptor)
-        if "damaged" in answer:
-            raise strip.scene.damaged(strip.name)
-        if "refused" in answer:
-            raise InputError(answer["refused"], hint=answer["hint"] or None)
         return np.frombuffer(memory, strip.dtype).reshape(strip.shape)
 
     def _worker(self) -> "_Worker":

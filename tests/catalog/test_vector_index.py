@@ -1,6 +1,9 @@
 """The index over codes: it chooses well, later shards are found without it, and it is swapped in whole."""
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +90,26 @@ def test_an_audit_measures_again_and_stores_what_it_found(grown: Any) -> None:
         (again,) = audit(database, connection, ["demo"], queries=20, seed=7)
         assert again == found  # the same seed draws the same rows
     assert fetch_all(database, "SELECT count(*) FROM eocat.recall")[0][0] == before + 2
+
+
+def test_the_command_prints_what_it_measured_and_stores_it(grown: Any) -> None:
+    database, _ = grown
+    environment = {
+        "EOCAT_HOME": str(database.required_home()),
+        "EOCAT_DATABASE_URL": database.asyncpg_dsn("owner"),
+        "PATH": "/usr/bin:/bin",
+    }
+    command = [sys.executable, "-m", "eocat.edge", "audit", "--queries", "20", "--seed", "7"]
+    for options in ((), ("--json",)):
+        ran = subprocess.run(
+            [*command, *options], capture_output=True, text=True, check=True, env=environment
+        )
+        [(stored,)] = fetch_all(database, "SELECT recall FROM eocat.recall ORDER BY measured_at DESC LIMIT 1")
+        if options:
+            (told,) = json.loads(ran.stdout)
+            assert (told["collection"], told["recall"], told["queries"]) == ("demo", stored, 20)
+        else:
+            assert ran.stdout.startswith(f"demo  recall@{K} {stored:.4f} over 20 rows of {FIRST + LATER}, ")
 
 
 def test_an_audit_tells_a_bad_index(grown: Any) -> None:

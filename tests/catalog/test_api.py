@@ -202,6 +202,8 @@ def test_queryables_are_a_collection_s_own(url: str) -> None:
         schema = answer.json()
         assert schema["$id"] == f"{url}/{path}"
         assert schema["properties"]["eo:cloud_cover"]["type"] == "number"
+        assert schema["properties"]["id"]["type"] == "string"
+        assert "$ref" not in answer.text  # STAC Browser would fetch what it leads to
     assert get(url, "collections/absent/queryables").status_code == 404
 
 

@@ -1,15 +1,38 @@
 """Which properties a filter may name: an unknown one is a mistake in the request, not an empty answer.
 
+`/queryables` lists them as a JSON Schema that stands alone: clients resolve its references before they
+offer a filter.
+
 (pgSTAC can refuse them itself, but then also those that a search for collections rightly names.)
 """
 
 from typing import Any
 
+import attr
 from asyncpg import Connection
+from fastapi import Request
+from stac_fastapi.pgstac.extensions.filter import FiltersClient
 
 from eocat.verify.errors import Malformed
 
 ITEM_MEMBERS = {"id", "collection", "geometry", "datetime", "start_datetime", "end_datetime"}
+
+# Instead of pgSTAC's, which are references to schemas on other servers.
+DEFINITIONS = {
+    "id": {"title": "Item ID", "description": "Item identifier", "type": "string"},
+    "geometry": {"title": "Item Geometry", "description": "Item Geometry", "format": "geometry-any"},
+}
+
+
+@attr.s
+class Queryables(FiltersClient):  # type: ignore[misc]  # the library ships no types
+    """The answer of `/queryables`, of all collections or of one."""
+
+    async def get_queryables(
+        self, request: Request, collection_id: str | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        schema = await super().get_queryables(request, collection_id, **kwargs)
+        return {**schema, "properties": {**schema["properties"], **DEFINITIONS}}
 
 
 async def check_properties(connection: Connection, root: Any, collections: list[str] | None) -> None:

@@ -22,6 +22,7 @@ from stac_fastapi.api.models import (
     create_post_request_model,
     create_request_model,
 )
+from stac_fastapi.extensions import ItemCollectionFilterExtension, SearchFilterExtension
 from stac_fastapi.extensions.query import QueryConformanceClasses
 from stac_fastapi.pgstac.config import Settings
 from stac_fastapi.pgstac.db import close_db_connection, connect_to_db
@@ -40,6 +41,7 @@ from .middleware import BodyLimit, RequestLog
 from .openapi import describe
 from .query import MAX_BODY_BYTES
 from .query_extension import query_extension
+from .queryables import Queryables
 from .refusals import add_refusals
 from .routes import router
 from .stac_client import new_client
@@ -100,8 +102,14 @@ def create_app(database: Database, rate: Rate | None = None) -> FastAPI:
     query = QueryConformanceClasses
     extensions = Extensions(
         settings=settings,
-        search_map={"query": query_extension([query.SEARCH])},
-        item_collection_map={"query": query_extension([query.ITEMS])},
+        search_map={
+            "query": query_extension([query.SEARCH]),
+            "filter": SearchFilterExtension(client=Queryables()),
+        },
+        item_collection_map={
+            "query": query_extension([query.ITEMS]),
+            "filter": ItemCollectionFilterExtension(client=Queryables()),
+        },
         collection_search_map={"query": query_extension([query.COLLECTIONS])},
     )
 

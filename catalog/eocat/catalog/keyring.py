@@ -43,6 +43,8 @@ from eocat.verify.log.note import (
 )
 from eocat.verify.log.note import Signature as NoteSignature
 
+from .durable import fsync_folder
+
 ORIGIN_VARIABLE = "EOCAT_LOG_ORIGIN"
 REGISTRAR = "registrar"
 
@@ -220,8 +222,4 @@ def _create(path: Path, data: bytes, mode: int) -> None:
             os.link(temporary, path)
     finally:
         Path(temporary).unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    fsync_folder(path.parent)

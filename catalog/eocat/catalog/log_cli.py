@@ -10,15 +10,11 @@ import typer
 
 from eocat.verify.cli import DEFAULT_API
 from eocat.verify.errors import ConfigError, Unavailable, UsageError
-from eocat.verify.home import home as default_home
 from eocat.verify.terminal import answer, answer_json, needs
 
-app = typer.Typer(no_args_is_help=True, help="The transparency log of a catalogue.")
+from .options import Home, Json, home_folder
 
-Home = Annotated[
-    Path | None, typer.Option("--home", help="Where database, keys and logs are (default: EOCAT_HOME).")
-]
-Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
+app = typer.Typer(no_args_is_help=True, help="The transparency log of a catalogue.")
 
 
 @app.command()
@@ -30,7 +26,7 @@ def show(home: Home = None, as_json: Json = False) -> None:
     with needs("serve"):
         from .keyring import keys_folder, read_keyring
 
-        place = (home or default_home()).absolute()
+        place = home_folder(home)
         keyring = read_keyring(place)
     vkey, registrar = format_vkey(keyring.verifier), format_key(keyring.registrar)
     if as_json:
@@ -50,7 +46,7 @@ def checkpoint(home: Home = None, as_json: Json = False) -> None:
         from .database import find_database
         from .log import advance, log_folder
 
-        place = (home or default_home()).absolute()
+        place = home_folder(home)
         database = find_database(place)
         database.migrate()
         newest = advance(database)
@@ -106,7 +102,7 @@ def audit(
     from .log_audit import FolderSource, UrlSource
     from .log_audit import audit as follow
 
-    place = (home or default_home()).absolute()
+    place = home_folder(home)
     name = log or str(place / "log")
     source = UrlSource(name) if name.startswith(("http://", "https://")) else FolderSource(Path(name))
     if isinstance(source, FolderSource) and not source.folder.is_dir():
@@ -136,7 +132,7 @@ def cosign(home: Home = None, as_json: Json = False) -> None:
         from .database import find_database
         from .renewal import renew
 
-        renewal = renew(find_database((home or default_home()).absolute()))
+        renewal = renew(find_database(home_folder(home)))
     newest, met = renewal.checkpoint, renewal.quorum_met
     if as_json:
         witnesses = [
@@ -171,7 +167,7 @@ def witness(
         from .witness import open_witness
         from .witness_service import run
 
-        place = (home or default_home()).absolute()
+        place = home_folder(home)
         own = open_witness(place, [parse_vkey(_key_text(key, place)) for key in log_key], name)
     answer(f"witness {own.key.verifier.name} {format_vkey(own.key.verifier)}")
     sys.stdout.flush()  # it is waited for, and the rest of this command takes years

@@ -8,15 +8,11 @@ from typing import Annotated
 import typer
 
 from eocat.verify.errors import InputError
-from eocat.verify.home import home as default_home
 from eocat.verify.terminal import answer, answer_json, needs, progress_bar
 
-app = typer.Typer()
+from .options import Home, Json, Trust, home_folder, open_catalogue
 
-Home = Annotated[
-    Path | None, typer.Option("--home", help="Where database, keys and logs are (default: EOCAT_HOME).")
-]
-Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
+app = typer.Typer()
 
 
 @app.command()
@@ -24,10 +20,7 @@ def rebuild(
     directories: Annotated[
         list[Path], typer.Argument(metavar="DIR…", help="Folders of all shards that were registered.")
     ],
-    trust: Annotated[
-        Path | None,
-        typer.Option("--trust", help="Trust policy (default: trust/policy.json of the home folder)."),
-    ] = None,
+    trust: Trust = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -37,20 +30,12 @@ def rebuild(
     item of the log that is not withdrawn is there again.
     """
     with needs("serve"):
-        from datetime import UTC, datetime
-
-        from eocat.verify.trust_store import load_policy
-
         from .admission import register
         from .admitted import exit_code
-        from .database import find_database
         from .log_restore import missing_items, restore_log
 
-        place = (home or default_home()).absolute()
-        policy = load_policy(trust or (place / "trust" if home else None), datetime.now(UTC))
         with progress_bar() as progress:
-            database = find_database(place, progress=progress)
-            database.migrate(progress)
+            database, policy = open_catalogue(home, trust, progress)
             progress("reading the log", 0, 0)
             restored = restore_log(database)
             admissions = register(database, directories, policy, progress=progress)
@@ -98,9 +83,8 @@ def audit(
         from . import recall
         from .database import find_database
 
-        place = (home or default_home()).absolute()
         with progress_bar() as progress:
-            database = find_database(place, progress=progress)
+            database = find_database(home_folder(home), progress=progress)
             progress("measuring", 0, 0)
             with database.connect(autocommit=True) as connection:
                 rows = connection.execute("SELECT collection FROM eocat.vector_index ORDER BY collection")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eocat.verify.errors import UsageError
-from eocat.verify.home import home as default_home
 from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
 
+from .options import Home, Json, Trust, home_folder, open_catalogue
 from .table import table
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 tokens = typer.Typer(no_args_is_help=True, help="Tokens of publishers who register over HTTP.")
 app.add_typer(tokens, name="token")
-
-Home = Annotated[
-    Path | None, typer.Option("--home", help="Where database, keys and logs are (default: EOCAT_HOME).")
-]
-Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
-
-
-Trust = Annotated[
-    Path | None, typer.Option("--trust", help="Trust policy (default: trust/policy.json of the home folder).")
-]
 
 
 @app.command()
@@ -71,16 +61,10 @@ def register(
 def _admit(directories: list[Path], trust: Path | None, home: Path | None) -> "list[Admission]":
     """Into the catalogue of this machine's home, or of EOCAT_DATABASE_URL."""
     with needs("serve"):
-        from eocat.verify.trust_store import load_policy
-
         from .admission import register as admit
-        from .database import find_database
 
-        place = (home or default_home()).absolute()
-        policy = load_policy(trust or (place / "trust" if home else None), datetime.now(UTC))
         with progress_bar() as progress:
-            database = find_database(place, progress=progress)
-            database.migrate(progress)
+            database, policy = open_catalogue(home, trust, progress)
             return admit(database, directories, policy, progress=progress)
 
 
@@ -152,4 +136,4 @@ def revoke_token(
 def _store(home: Path | None) -> "TokenStore":
     from .tokens import TokenStore
 
-    return TokenStore((home or default_home()).absolute())
+    return TokenStore(home_folder(home))

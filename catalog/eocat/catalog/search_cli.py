@@ -11,6 +11,7 @@ from eocat.verify.cli import DEFAULT_API
 from eocat.verify.errors import ConfigError, InputError, UsageError
 from eocat.verify.terminal import answer_json, note
 
+from .options import Json
 from .table import table
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
 Api = Annotated[str, typer.Option(help="The catalogue that is asked.", envvar="EOCAT_API")]
 Collections = Annotated[
     list[str] | None, typer.Option("--collection", "-c", help="Only in this collection. Repeatable.")

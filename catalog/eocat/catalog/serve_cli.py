@@ -9,19 +9,16 @@ from typing import Annotated
 import typer
 
 from eocat.verify.errors import UsageError
-from eocat.verify.home import home as default_home
 from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
+
+from .options import Home, Json, home_folder
 
 app = typer.Typer()
 
 DEFAULT_HOST, DEFAULT_PORT, DEFAULT_WRITES_PORT = "127.0.0.1", 8765, 8766
 
-Home = Annotated[
-    Path | None, typer.Option("--home", help="Where database, keys and logs are (default: EOCAT_HOME).")
-]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
-Json = Annotated[bool, typer.Option("--json", help="The same facts as JSON.")]
 
 
 class LogFormat(StrEnum):
@@ -39,7 +36,7 @@ def up(
         from .database import find_database
         from .log import advance
 
-        place = (home or default_home()).absolute()
+        place = home_folder(home)
         with progress_bar() as progress:
             database = find_database(place, progress=progress)
             database.migrate(progress)
@@ -62,7 +59,7 @@ def down(home: Home = None, as_json: Json = False) -> None:
         from . import serving
         from .cluster import Cluster
 
-        place = (home or default_home()).absolute()
+        place = home_folder(home)
         service = serving.stop(place)
         cluster = Cluster(place)
         database = cluster.status() is not None
@@ -110,7 +107,7 @@ def serve(
         from .guards import parse_rate
         from .log import advance
 
-        place = (home or default_home()).absolute()
+        place = home_folder(home)
         port = port or (DEFAULT_WRITES_PORT if writes else DEFAULT_PORT)
         serving.check_address(host, port)
         with progress_bar() as progress:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,14 +114,15 @@ def test_interrupted_and_resumed_it_gives_the_bytes_of_an_uninterrupted_run(
         assert not list(out.glob("c/.tmp-*")), "what dead runs left is cleared"
 
 
-def test_ctrl_c_is_a_sentence_and_exit_code_130(produce: Produce, tmp_path: Path) -> None:
-    process = produce(tmp_path / "out")
-    while process.poll() is None and not list(tmp_path.glob("out/c/scene-1/")):
+def test_ctrl_c_is_a_sentence_and_exit_code_130(produce: Produce, scenes: list[Path], tmp_path: Path) -> None:
+    many = [Path(shutil.copy(scenes[0], tmp_path / f"copy-{number:02}.tif")) for number in range(30)]
+    process = produce(tmp_path / "out", paths=many)
+    while process.poll() is None and not list(tmp_path.glob("out/c/copy-*/")):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the decoders, too
     _, errors = finished(process, 130)
     assert "interrupted: " in errors
-    assert "of 3 scenes are done; the same command takes up the rest" in errors
+    assert "of 30 scenes are done; the same command takes up the rest" in errors
     check_whole(tmp_path / "out")
     check_no_orphans(process.pid)
 

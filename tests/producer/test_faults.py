@@ -103,14 +103,14 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: P
 
 
 def test_a_killed_decoder_loses_nothing(scene: Scene) -> None:
-    """One of two dies in the middle of its work; another is started, and the pixels are right."""
+    """All die in the middle of the work; others are started, and the pixels are right."""
     whole = scene.read(scene.bands)
     squares = [Square(x, y, 40) for y in range(0, 280, 40) for x in range(0, 280, 40)]
     with Decoders(2) as decoders, ThreadPoolExecutor(2) as cutters:
         windows = Windows(scene, scene.bands, squares, decoders)
         windows.decode_ahead(1)
-        for numbers, pixels in windows.batches(7, cutters):
-            for process in children():
+        for batch, (numbers, pixels) in enumerate(windows.batches(7, cutters)):
+            for process in children() if batch == 1 else ():  # once: a strip is tried again once
                 os.kill(process, signal.SIGKILL)
             for number, window in zip(numbers, pixels, strict=True):
                 square = squares[number]

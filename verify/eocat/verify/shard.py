@@ -187,7 +187,6 @@ class Shard:
                 vectors = self._vectors(table)
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise Malformed(f"shard: row group {index} cannot be decoded: {_first_line(error)}") from None
-            check_vectors(vectors, f"rows {first} to {first + table.num_rows - 1}")
             yield RowBatch(first, self.signed.dtype, table, vectors)
             first += table.num_rows
             del table, vectors  # or two row groups would be held at once

@@ -29,7 +29,10 @@ _opened = lru_cache(maxsize=8)(open_raster)
 
 def receive(link: socket.socket) -> tuple[dict[str, Any], int] | None:
     """The next request and its descriptor; None when there will be no more."""
-    data, descriptors, _, _ = socket.recv_fds(link, MAX_REQUEST, 1)
+    try:
+        data, descriptors, _, _ = socket.recv_fds(link, MAX_REQUEST, 1)
+    except ConnectionError:  # the producer has died with an answer unread
+        return None
     while data and not data.endswith(b"\n"):
         data += link.recv(MAX_REQUEST)
     return (json.loads(data), descriptors[0]) if data else None
@@ -61,7 +64,10 @@ def main() -> None:
                 answer = {"refused": str(error), "hint": error.hint or ""}
             finally:
                 os.close(descriptor)
-            link.sendall(json.dumps(answer).encode() + b"\n")
+            try:
+                link.sendall(json.dumps(answer).encode() + b"\n")
+            except ConnectionError:  # the producer has died: nobody waits for this strip
+                return
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ def test_hits_as_tables(catalogue: Catalogue, tmp_path: Path) -> None:
     assert frame.geometry.iloc[0].equals(geopandas.GeoSeries.from_wkb([table["geometry"][0].as_py()])[0])
     hits.write_parquet(tmp_path / "hits.parquet")
     assert list(geopandas.read_parquet(tmp_path / "hits.parquet")["row"]) == table["row"].to_pylist()
-    [(count,)] = duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/hits.parquet' WHERE distance < 3").fetchall()
+    with duckdb.connect() as own:
+        [(count,)] = own.sql(f"SELECT count(*) FROM '{tmp_path}/hits.parquet' WHERE distance < 3").fetchall()
     assert count == 12
     assert b"geo" in pq.read_schema(tmp_path / "hits.parquet").metadata
 

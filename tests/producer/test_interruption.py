@@ -27,6 +27,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write_scene(folder / f"scene-{seed}.tif", seed=seed, size=128) for seed in (1, 2, 3)]
 
 
+def hears_ctrl_c() -> None:
+    """A shell that runs the tests in the background has told its children not to listen."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def produce(scenes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Produce:
     """`produce(out, *options)`: the command, started, over three scenes of 81 chips each."""
@@ -40,7 +45,7 @@ def produce(scenes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pro
         return subprocess.Popen(
             [*command, "produce", *map(str, paths or scenes), *fixed, "--out", str(out), *options],
             env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=hears_ctrl_c,
         )  # fmt: skip
 
     return started

@@ -11,20 +11,30 @@ def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Put `data` at `path`, whole and durable or not at all; ConfigError if that fails."""
     try:
         ensure_folder(path.parent)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        temporary = write_aside(path, data, mode)
         try:
-            with os.fdopen(descriptor, "wb") as stream:
-                os.fchmod(descriptor, mode)
-                stream.write(data)
-                stream.flush()
-                os.fsync(descriptor)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         fsync_folder(path.parent)
     except OSError as error:
         raise ConfigError(f"the file {path} cannot be written: {error.strerror}") from None
+
+
+def write_aside(path: Path, data: bytes, mode: int) -> Path:
+    """A durable file beside `path`, for the caller to put into its place, or to remove."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(descriptor, mode)
+            stream.write(data)
+            stream.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return Path(temporary)
 
 
 def ensure_folder(folder: Path) -> None:

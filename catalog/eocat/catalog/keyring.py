@@ -12,7 +12,6 @@ log, or counts on the witness, has its key pinned.
 import os
 import re
 import socket
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ from eocat.verify.log.note import (
 )
 from eocat.verify.log.note import Signature as NoteSignature
 
-from .durable import fsync_folder
+from .durable import fsync_folder, write_aside
 
 ORIGIN_VARIABLE = "EOCAT_LOG_ORIGIN"
 REGISTRAR = "registrar"
@@ -211,15 +210,10 @@ def _public(key: Ed25519PrivateKey) -> PublicKey:
 
 def _create(path: Path, data: bytes, mode: int) -> None:
     """Write a file whole and durable, or leave the one that another process was faster to make."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    temporary = write_aside(path, data, mode)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, mode)
-            stream.write(data)
-            stream.flush()
-            os.fsync(descriptor)
         with suppress(FileExistsError):
             os.link(temporary, path)
     finally:
-        Path(temporary).unlink()
+        temporary.unlink()
     fsync_folder(path.parent)

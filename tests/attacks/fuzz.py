@@ -44,8 +44,8 @@ from make_shard import PRODUCER, Made  # noqa: E402
 from mutations import MUTATORS, mutate_json  # noqa: E402
 from signed_world import NAMES, State, World, make_world  # noqa: E402
 
-from eocat.verify.cli import verify  # noqa: E402
 from eocat.verify.dsse import PAYLOAD_TYPE, Envelope  # noqa: E402
+from eocat.verify.edge.cli import verify  # noqa: E402
 from eocat.verify.errors import EocatError  # noqa: E402
 
 BATCH = 40

@@ -36,8 +36,8 @@ from trust_maker import ALICE, BOB, CAROL, DAVE, root_of
 
 from eocat.verify import canonical
 from eocat.verify.bundle import format_bundle
-from eocat.verify.bundling import bundle_of
 from eocat.verify.dsse import Envelope, format_envelope, parse_envelope
+from eocat.verify.edge.bundling import bundle_of
 from eocat.verify.events import parse_event
 from eocat.verify.evidence import read_folder
 from eocat.verify.history import replay

@@ -42,8 +42,8 @@ from eocat.catalog.log import advance
 from eocat.catalog.tokens import TokenStore
 from eocat.verify.canonical import encode
 from eocat.verify.check import check
+from eocat.verify.edge.fetch import fetch_item
 from eocat.verify.errors import EocatError
-from eocat.verify.fetch import fetch_item
 from eocat.verify.log.note import format_vkey
 from eocat.verify.policy import LogTrust, Policy, draft_policy, parse_policy
 from eocat.verify.report import Outcome

@@ -41,8 +41,8 @@ from eocat.catalog.serving import is_healthy
 from eocat.catalog.tokens import TokenStore
 from eocat.verify.canonical import encode
 from eocat.verify.check import check
+from eocat.verify.edge.fetch import fetch_item
 from eocat.verify.errors import EocatError
-from eocat.verify.fetch import fetch_item
 from eocat.verify.hit import check_hit
 from eocat.verify.report import Outcome
 

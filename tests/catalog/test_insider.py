@@ -18,8 +18,8 @@ from eocat.catalog.cosign import witnesses_path
 from eocat.catalog.database import Database
 from eocat.catalog.keyring import ensure_keyring
 from eocat.verify.check import check
+from eocat.verify.edge.fetch import fetch_item
 from eocat.verify.errors import LogViolation, Malformed, Unavailable
-from eocat.verify.fetch import fetch_item
 from eocat.verify.hit import check_hit
 from eocat.verify.policy import Policy
 from eocat.verify.report import Outcome

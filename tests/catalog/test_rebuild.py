@@ -18,8 +18,8 @@ from eocat.catalog.database import Database
 from eocat.catalog.keyring import ensure_keyring
 from eocat.catalog.log import advance
 from eocat.catalog.log_restore import missing_items, restore_log
+from eocat.verify.edge.fetch import fetch_bytes
 from eocat.verify.errors import ConfigError, LogViolation
-from eocat.verify.fetch import fetch_bytes
 from eocat.verify.log.note import format_vkey
 
 LOG_TABLES = {

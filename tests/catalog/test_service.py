@@ -20,7 +20,7 @@ from stac_validation import StacSchemas
 from eocat.catalog.admission import register
 from eocat.verify.check import check
 from eocat.verify.dsse import parse_envelope
-from eocat.verify.fetch import fetch_item
+from eocat.verify.edge.fetch import fetch_item
 from eocat.verify.hit import check_hit, format_hit
 from eocat.verify.policy import Policy
 from eocat.verify.report import Outcome

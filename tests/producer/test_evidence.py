@@ -22,12 +22,12 @@ from eocat.producer.signer import KeyFile
 from eocat.producer.sources import Scene, find_scenes
 from eocat.producer.synthetic import write_scene
 from eocat.verify.check import check
+from eocat.verify.claims import Evidence, ItemClaim, ManifestClaim, TraceClaim
 from eocat.verify.digest import digest_file, format_multihash
 from eocat.verify.errors import InputError
 from eocat.verify.evidence import read_folder
-from eocat.verify.lineage.claims import Evidence, ItemClaim, ManifestClaim, TraceClaim
-from eocat.verify.lineage.pins import Pin
 from eocat.verify.lineage.trace import Content, Product
+from eocat.verify.pins import Pin
 from eocat.verify.report import Outcome, Report
 from eocat.verify.statement import WeightsFile
 

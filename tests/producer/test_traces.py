@@ -16,13 +16,13 @@ from eocat.producer.sequel import append_event
 from eocat.producer.signer import KeyFile, new_trace_key, read_trace_key
 from eocat.producer.synthetic import write_scene
 from eocat.producer.traces import export_traces
+from eocat.verify.certificate import parse_certificate
 from eocat.verify.digest import digest_file
 from eocat.verify.errors import ConfigError, InputError, UsageError
 from eocat.verify.evidence import read_envelopes
 from eocat.verify.lineage.cdse import Subject, judge_product
-from eocat.verify.lineage.certificate import parse_certificate
-from eocat.verify.lineage.pins import KeyPin
 from eocat.verify.lineage.trace import Trace, parse_traces
+from eocat.verify.pins import KeyPin
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ from eocat.verify.bundle import (
     parse_bundle,
     with_local_names,
 )
-from eocat.verify.bundling import bundle_of
 from eocat.verify.check import check
+from eocat.verify.edge.bundling import bundle_of
 from eocat.verify.errors import Malformed
 from eocat.verify.evidence import read_folder
 from eocat.verify.policy import Policy

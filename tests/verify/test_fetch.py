@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from make_shard import NOW, Made, make_shard, policy
 
-from eocat.verify import fetch
 from eocat.verify.canonical import MAX_BYTES
 from eocat.verify.check import check
+from eocat.verify.edge import fetch
+from eocat.verify.edge.fetch import fetch_item
 from eocat.verify.errors import Malformed, Unavailable
-from eocat.verify.fetch import fetch_item
 from eocat.verify.report import Outcome
 
 Answer = Callable[[BaseHTTPRequestHandler], None]

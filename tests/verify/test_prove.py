@@ -12,12 +12,12 @@ from test_fetch import Server, send
 from test_target import API, question, served
 
 from eocat.verify.check import EMBEDDINGS, ROW_HASHES
+from eocat.verify.edge.target import prove
 from eocat.verify.errors import Malformed, Unavailable
 from eocat.verify.evidence import read_folder
 from eocat.verify.hit import check_hit, format_hit
 from eocat.verify.prove import prove_row
 from eocat.verify.report import Outcome
-from eocat.verify.target import prove
 
 ROWS = 600
 PLAIN = {"compression": "none", "use_dictionary": False, "row_group_size": 256}  # as the producer lays it out

@@ -14,11 +14,11 @@ from make_shard import NOW, PRODUCER, STRANGER, Made, entry, make_shard, policy
 from make_world import TODAY, World, fresh, make_world, trust
 from test_fetch import Answer, Server, send
 
-from eocat.verify.bringing import bring
+from eocat.verify.edge.bringing import bring
+from eocat.verify.edge.target import Question, judge
 from eocat.verify.errors import Unavailable, UsageError
 from eocat.verify.policy import Policy
 from eocat.verify.report import Outcome, Report
-from eocat.verify.target import Question, judge
 
 FILES = ("/embeddings.parquet", "/row-hashes.bin", "/thumbnail.png")
 API = "http://127.0.0.1:1"

@@ -24,8 +24,8 @@ from eocat.producer.signer import KeyFile
 from eocat.producer.sources import find_scenes
 from eocat.producer.synthetic import write_scene
 from eocat.verify.check import check
+from eocat.verify.edge.fetch import fetch_envelopes, fetch_item
 from eocat.verify.evidence import Evidence
-from eocat.verify.fetch import fetch_envelopes, fetch_item
 from eocat.verify.keys import PublicKey
 from eocat.verify.log.note import format_vkey
 from eocat.verify.policy import LogTrust, Policy, draft_policy, parse_policy

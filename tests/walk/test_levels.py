@@ -28,9 +28,9 @@ from eocat.producer.sources import find_scenes
 from eocat.producer.synthetic import write_scene
 from eocat.verify.check import check, check_envelopes
 from eocat.verify.draw import draw_rows
+from eocat.verify.edge.fetch import fetch_envelopes
 from eocat.verify.errors import UsageError
 from eocat.verify.evidence import read_folder
-from eocat.verify.fetch import fetch_envelopes
 from eocat.verify.log.entry import entry_of, format_entry
 from eocat.verify.log.item_proof import parse_item_proof
 from eocat.verify.log.note import format_note, parse_note

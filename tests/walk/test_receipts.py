@@ -18,8 +18,8 @@ from eocat.producer.signer import KeyFile, new_key
 from eocat.verify import canonical
 from eocat.verify.check import check
 from eocat.verify.draw import draw_rows, seed_of
+from eocat.verify.edge.fetch import fetch_envelopes
 from eocat.verify.errors import UsageError
-from eocat.verify.fetch import fetch_envelopes
 from eocat.verify.keys import format_key
 from eocat.verify.log.note import parse_note
 from eocat.verify.policy import Policy

@@ -19,7 +19,7 @@ from stac_validation import StacSchemas
 from world import World, can_unshare
 
 from eocat.verify.check import check
-from eocat.verify.fetch import fetch_item
+from eocat.verify.edge.fetch import fetch_item
 from eocat.verify.hit import check_hit, format_hit
 from eocat.verify.report import Outcome
 

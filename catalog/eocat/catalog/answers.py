@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eocat.verify.edge.terminal import needs
 from eocat.verify.errors import ConfigError
 from eocat.verify.geometry import format_wkb
 from eocat.verify.statement import parse_time
-from eocat.verify.terminal import needs
 
 if TYPE_CHECKING:
     import geopandas

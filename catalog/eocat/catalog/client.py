@@ -20,11 +20,11 @@ from pystac_client.exceptions import APIError
 from requests.adapters import HTTPAdapter
 
 from eocat.verify import canonical
+from eocat.verify.edge.target import Question, judge
 from eocat.verify.errors import Malformed, Unavailable, UsageError
 from eocat.verify.hit import check_hit, format_hit
 from eocat.verify.policy import Policy
 from eocat.verify.report import Report
-from eocat.verify.target import Question, judge
 
 from .answers import Hits, Items
 from .ask import read_like

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Protocol
 
 from eocat.verify.dsse import MAX_ENVELOPE_BYTES, parse_envelope
+from eocat.verify.edge.fetch import fetch_bytes
 from eocat.verify.errors import LogViolation, Malformed, Unavailable, Untrusted
 from eocat.verify.events import AnyStatement, parse_event
 from eocat.verify.evidence import read_limited
-from eocat.verify.fetch import fetch_bytes
 from eocat.verify.history import BrokenHistory, History, replay
 from eocat.verify.log.checkpoint import Checkpoint
 from eocat.verify.log.entry import Entry, entry_of, parse_entry

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from eocat.verify.cli import DEFAULT_API
+from eocat.verify.edge.cli import DEFAULT_API
+from eocat.verify.edge.terminal import answer, answer_json, needs
 from eocat.verify.errors import ConfigError, Unavailable, UsageError
-from eocat.verify.terminal import answer, answer_json, needs
 
 from .options import Home, Json, home_folder
 
@@ -70,10 +70,10 @@ def proof(
     ] = DEFAULT_API,
 ) -> None:
     """Print the C2SP tlog-proof of one event, for verifiers of other logs; its entry is the extra data."""
+    from eocat.verify.edge.target import documents_of
     from eocat.verify.log.entry import entry_of, format_entry
     from eocat.verify.log.item_proof import parse_item_proof
     from eocat.verify.log.proof import format_proof, proof_of_event
-    from eocat.verify.target import documents_of
 
     evidence = documents_of(item, api)
     if evidence.log_proof is None or not evidence.envelopes:

@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eocat.verify.terminal import printable
+from eocat.verify.edge.terminal import printable
 
 BODY_TIMEOUT_S = 30  # for a body of 1 MiB at most
 

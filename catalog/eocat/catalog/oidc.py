@@ -17,9 +17,9 @@ import jwt
 from pydantic import Field
 
 from eocat.verify import canonical
+from eocat.verify.edge.fetch import fetch_bytes
 from eocat.verify.errors import ConfigError, EocatError, Malformed, Unavailable
 from eocat.verify.evidence import read_limited
-from eocat.verify.fetch import fetch_bytes
 from eocat.verify.statement import Strict, Text, validated
 
 from .tokens import Actions, Collections, Denied, Grant

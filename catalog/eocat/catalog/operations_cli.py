@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, needs, progress_bar
 from eocat.verify.errors import InputError
-from eocat.verify.terminal import answer, answer_json, needs, progress_bar
 
 from .options import Home, Json, Trust, home_folder, open_catalogue
 

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from stac_fastapi.types.errors import InvalidQueryParameter, NotFoundError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from eocat.verify.edge.terminal import printable
 from eocat.verify.errors import Malformed, Unavailable
-from eocat.verify.terminal import printable
 
 from .middleware import request_id
 from .space import Gone, NotFound, TwoSpaces

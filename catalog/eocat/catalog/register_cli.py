@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, needs, note, progress_bar
 from eocat.verify.errors import UsageError
-from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
 
 from .options import Home, Json, Trust, home_folder, open_catalogue
 from .table import table

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eocat.verify.cli import DEFAULT_API
+from eocat.verify.edge.cli import DEFAULT_API
+from eocat.verify.edge.terminal import answer_json, note
 from eocat.verify.errors import ConfigError, InputError, UsageError
-from eocat.verify.terminal import answer_json, note
 
 from .options import Json
 from .table import table

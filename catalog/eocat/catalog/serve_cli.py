@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, needs, note, progress_bar
 from eocat.verify.errors import UsageError
-from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
 
 from .options import Home, Json, home_folder
 

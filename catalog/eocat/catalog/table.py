@@ -4,7 +4,7 @@ import csv
 import sys
 from collections.abc import Sequence
 
-from eocat.verify.terminal import printable
+from eocat.verify.edge.terminal import printable
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, as_csv: bool = False) -> None:

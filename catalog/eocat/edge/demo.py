@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eocat.verify.edge.terminal import answer, needs, progress_bar
 from eocat.verify.errors import EocatError
 from eocat.verify.home import home
-from eocat.verify.terminal import answer, needs, progress_bar
 
 if TYPE_CHECKING:
     from eocat.catalog.database import Database
@@ -232,7 +232,7 @@ def _verify(
     from tempfile import TemporaryDirectory
 
     from eocat.verify.check import check
-    from eocat.verify.fetch import fetch_item
+    from eocat.verify.edge.fetch import fetch_item
     from eocat.verify.hit import check_hit, format_hit
     from eocat.verify.report import Outcome
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from eocat.verify.terminal import answer, run
+from eocat.verify.edge.terminal import answer, run
 
 app = typer.Typer(
     name="eocat",

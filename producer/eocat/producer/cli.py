@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, needs, note
 from eocat.verify.errors import ConfigError
-from eocat.verify.terminal import answer, answer_json, needs, note
 
 from .derive_cli import app as derive_app
 from .encoders_cli import app as encoders_app
@@ -81,8 +81,8 @@ def keys_list(as_json: Json = False) -> None:
 @keys_app.command("show")
 def keys_show(name: str, as_json: Json = False) -> None:
     """A key's public part and its id. The private key is not opened."""
+    from eocat.verify.edge.trust_cli import read_public_key
     from eocat.verify.keys import format_key
-    from eocat.verify.trust_cli import read_public_key
 
     from .signer import public_key_path
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, needs
+from eocat.verify.edge.trust_cli import Trust
 from eocat.verify.errors import InputError, UsageError
-from eocat.verify.terminal import answer, answer_json, needs
-from eocat.verify.trust_cli import Trust
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from eocat.verify import canonical
+from eocat.verify.claims import Evidence
 from eocat.verify.digest import Digests, digest_file
 from eocat.verify.dsse import parse_envelope
 from eocat.verify.errors import ConfigError
 from eocat.verify.evidence import ITEM_FILE, read_envelopes
-from eocat.verify.lineage.claims import Evidence
 from eocat.verify.projection import ATTESTATION, project
 from eocat.verify.row import LEAF_FORMAT
 from eocat.verify.statement import (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, needs, note
 from eocat.verify.errors import ConfigError, InputError
-from eocat.verify.terminal import answer, answer_json, needs, note
 
 if TYPE_CHECKING:
     from .encoders import Encoder

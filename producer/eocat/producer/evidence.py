@@ -13,19 +13,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from eocat.verify.claims import Claim, Evidence, ItemClaim, ManifestClaim, TraceClaim
 from eocat.verify.errors import EocatError, InputError, Malformed, Unavailable
 from eocat.verify.evidence import read_limited
 from eocat.verify.lineage.at_hand import files_at_hand
 from eocat.verify.lineage.checksums import MAX_ITEM_BYTES, ItemVerdict, check_checksums
-from eocat.verify.lineage.claims import Claim, Evidence, ItemClaim, ManifestClaim, TraceClaim
 from eocat.verify.lineage.gather import ITEM_SUFFIX, TRACES_SUFFIX
 from eocat.verify.lineage.manifest import NAME as MANIFEST
-from eocat.verify.lineage.pins import Pin
 from eocat.verify.lineage.product import open_product
 from eocat.verify.lineage.safe import Verdict, check_product
 from eocat.verify.lineage.sources import trace_fault
 from eocat.verify.lineage.trace import MAX_BYTES, parse_traces
 from eocat.verify.lineage.upstream import is_item
+from eocat.verify.pins import Pin
 from eocat.verify.statement import WeightsFile
 
 from .sources import Scene

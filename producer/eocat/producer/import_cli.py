@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, needs, note, progress_bar
 from eocat.verify.errors import InputError, UsageError
-from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
 
 if TYPE_CHECKING:
     from .importing.asked import Import, Options

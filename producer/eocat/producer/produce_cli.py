@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, needs, note, progress_bar
+from eocat.verify.edge.trust_cli import Trust
 from eocat.verify.errors import EocatError, UsageError
-from eocat.verify.terminal import answer, answer_json, needs, note, progress_bar
-from eocat.verify.trust_cli import Trust
 
 if TYPE_CHECKING:
     from .output import Produced

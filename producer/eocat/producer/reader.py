@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
+from eocat.verify.claims import Evidence
 from eocat.verify.errors import EocatError, InputError
-from eocat.verify.lineage.claims import Evidence
 from eocat.verify.row import pixels_digest
 
 from .chips import Chip, fault_of, hilbert_order, majortom_chips, tile_chips

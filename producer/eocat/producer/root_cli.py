@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eocat.verify.edge.terminal import answer, note
+from eocat.verify.edge.trust_cli import policy_lines, read_public_key, root_lines
 from eocat.verify.errors import ConfigError, UsageError
-from eocat.verify.terminal import answer, note
-from eocat.verify.trust_cli import policy_lines, read_public_key, root_lines
 
 if TYPE_CHECKING:
     from eocat.verify.keys import PublicKey

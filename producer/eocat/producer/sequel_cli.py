@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from eocat.verify.cli import DEFAULT_API
+from eocat.verify.edge.cli import DEFAULT_API
+from eocat.verify.edge.terminal import answer, answer_json, note
 from eocat.verify.errors import ConfigError, InputError
-from eocat.verify.terminal import answer, answer_json, note
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -129,7 +129,7 @@ def item_in(folder: Path) -> str:
 
 
 def _sign(folder: Path, event: dict[str, Any], key: str, api: str, actor: str | None, as_json: bool) -> None:
-    from eocat.verify.fetch import fetch_envelopes
+    from eocat.verify.edge.fetch import fetch_envelopes
 
     from .cli import open_key
     from .sequel import append_event

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from eocat.verify.edge.terminal import answer, answer_json, note
 from eocat.verify.errors import ConfigError
-from eocat.verify.terminal import answer, answer_json, note
 
 app = typer.Typer(no_args_is_help=True, help="Traces of own items for the Copernicus traceability service.")
 
@@ -25,7 +25,7 @@ def new(
     as_json: Json = False,
 ) -> None:
     """Make an ECDSA key and certificate. EOCAT_KEY_PASSPHRASE has the passphrase, or it is asked for."""
-    from eocat.verify.lineage.certificate import parse_certificate
+    from eocat.verify.certificate import parse_certificate
 
     from .cli import passphrase
     from .signer import keys_folder, new_trace_key

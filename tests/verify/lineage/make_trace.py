@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from eocat.verify.certificate import parse_certificate
 from eocat.verify.digest import digest_bytes
 from eocat.verify.lineage.cdse import Subject
-from eocat.verify.lineage.certificate import parse_certificate
 from eocat.verify.lineage.export import SignedMessage, sign_trace
-from eocat.verify.lineage.pins import KeyPin
 from eocat.verify.lineage.trace import Content, Event, Input, Product, Trace, parse_traces
+from eocat.verify.pins import KeyPin
 
 START = datetime(2023, 5, 16, tzinfo=UTC)
 NOW = datetime(2023, 8, 1, tzinfo=UTC)

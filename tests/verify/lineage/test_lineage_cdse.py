@@ -31,11 +31,11 @@ from lineage.make_trace import (
     unsigned,
 )
 
+from eocat.verify.certificate import Certificate, parse_certificate
 from eocat.verify.errors import Malformed
 from eocat.verify.lineage.cdse import ProductVerdict, Subject, judge_product, judge_trace, signature_fault
-from eocat.verify.lineage.certificate import Certificate, parse_certificate
-from eocat.verify.lineage.pins import AuthorityPin, Pin
 from eocat.verify.lineage.trace import MAX_TRACES, Content, Input, Trace, parse_traces, signed_message
+from eocat.verify.pins import AuthorityPin, Pin
 from eocat.verify.report import Outcome
 
 PINS = [make_identity().pin()]

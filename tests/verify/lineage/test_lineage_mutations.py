@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lineage.make_product import make_zip, manifest
 from lineage.make_trace import NOW, SUBJECT, full_product, make_identity, make_trace
 
+from eocat.verify.certificate import parse_certificate
 from eocat.verify.errors import Malformed
 from eocat.verify.lineage.cdse import judge_product
-from eocat.verify.lineage.certificate import parse_certificate
 from eocat.verify.lineage.manifest import Manifest, parse_manifest
 from eocat.verify.lineage.paths import check_path
 from eocat.verify.lineage.product import open_product

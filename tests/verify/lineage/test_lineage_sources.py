@@ -10,9 +10,9 @@ import pytest
 from lineage.make_product import BAND_NAME, FILES, ROOT, make_folder, make_zip
 from lineage.make_trace import NOW, make_identity, make_trace
 
+from eocat.verify.claims import ManifestClaim, TraceClaim
 from eocat.verify.digest import digest_bytes, digest_file
 from eocat.verify.errors import Malformed
-from eocat.verify.lineage.claims import ManifestClaim, TraceClaim
 from eocat.verify.lineage.safe import check_product
 from eocat.verify.lineage.sources import SourceEvidence, SourceVerdict, check_source, check_sources
 from eocat.verify.lineage.trace import Content, Product, Trace

@@ -17,11 +17,11 @@ from lineage.make_product import BAND_NAME, FILES, ROOT, make_folder, make_zip
 from lineage.make_trace import ORIGIN, make_identity, make_trace, unsigned
 
 from eocat.verify.digest import digest_bytes, digest_file
+from eocat.verify.edge.service import fetch_traces
 from eocat.verify.errors import Malformed, Unavailable, UsageError
-from eocat.verify.lineage.pins import Pin
-from eocat.verify.lineage.service import fetch_traces
 from eocat.verify.lineage.trace import MAX_BYTES, Content, Product, Trace
 from eocat.verify.lineage.upstream import UpstreamReport, check_upstream, look_beside
+from eocat.verify.pins import Pin
 from eocat.verify.report import Outcome
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -17,8 +17,8 @@ from . import canonical
 from .closeness import CAPS, MAX_CAP, Precision
 from .errors import ConfigError, Malformed
 from .keys import PublicKey, format_key, parse_key
-from .lineage.pins import Pin
 from .log.quorum import parse_log_policy
+from .pins import Pin
 from .statement import Identifier, Strict, Text, Time, format_time, parse_time, validated
 
 Role = Literal["producer", "registrar", "curator", "mirror", "auditor"]

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import canonical
+from .claims import Evidence
 from .errors import Malformed
 from .geometry import format_wkb
-from .lineage.claims import Evidence
 from .row import MAX_DIMENSION
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"

@@ -19,10 +19,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..certificate import parse_certificate
 from ..errors import Malformed
+from ..pins import Pin
 from ..report import PRECEDENCE, Outcome
-from .certificate import parse_certificate
-from .pins import Pin
 from .trace import HashAlgorithm, Registration, Trace
 
 

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 from blake3 import blake3
 
 from .. import canonical
+from ..claims import ItemClaim
 from ..digest import parse_multihash
 from ..errors import Malformed
 from ..report import Outcome
 from .at_hand import FilesAtHand
-from .claims import ItemClaim
 
 MAX_ITEM_BYTES = 4 << 20
 FIELD = "file:checksum"

@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from ..claims import ItemClaim, claim_of
 from ..errors import Malformed, Unavailable
 from ..evidence import read_limited
+from ..pins import Pin
 from ..report import Outcome, Step
 from ..statement import Create, Source
 from .checksums import MAX_ITEM_BYTES
-from .claims import ItemClaim, claim_of
 from .manifest import NAME as MANIFEST
 from .parents import check_parents
-from .pins import Pin
 from .sources import STEP, SourceEvidence, check_sources
 from .trace import MAX_BYTES
 from .weights import check_weights

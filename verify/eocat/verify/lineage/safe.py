@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from ..claims import ManifestClaim
 from ..errors import Malformed
 from ..report import Outcome
-from .claims import ManifestClaim
 from .manifest import ALGORITHMS, MAX_BYTES, NAME, Entry, parse_manifest
 from .product import Product, open_product, read_whole
 

@@ -12,15 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from ..claims import ItemClaim, ManifestClaim, TraceClaim, claim_of
 from ..digest import Digests, digest_file
 from ..errors import Malformed, Unavailable
+from ..pins import Pin
 from ..report import PRECEDENCE, Outcome, Step
 from ..statement import Source, WeightsFile
 from .at_hand import files_at_hand
 from .cdse import Subject, judge_product
 from .checksums import check_checksums
-from .claims import ItemClaim, ManifestClaim, TraceClaim, claim_of
-from .pins import Pin
 from .safe import check_product
 from .trace import Trace, parse_traces
 

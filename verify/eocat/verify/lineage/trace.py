@@ -15,11 +15,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .. import canonical
+from .. import canonical, certificate
 from ..errors import Malformed
 from ..keys import decode_base64
 from ..statement import Strict, validated
-from . import certificate
 from .paths import check_path
 
 MAX_BYTES: Final = 16 << 20

@@ -16,6 +16,7 @@ from blake3 import blake3
 from .. import canonical
 from ..errors import Malformed, Unavailable
 from ..evidence import read_limited
+from ..pins import Pin
 from ..report import PRECEDENCE, Outcome, Step
 from ..statement import WeightsFile
 from .at_hand import FilesAtHand, files_at_hand
@@ -23,7 +24,6 @@ from .cdse import judge_trace
 from .checksums import MAX_ITEM_BYTES, ItemVerdict, check_checksums
 from .gather import ITEM_SUFFIX, TRACES_SUFFIX
 from .manifest import NAME as MANIFEST
-from .pins import Pin
 from .safe import Verdict, check_product
 from .sources import trace_fault
 from .trace import MAX_BYTES, parse_traces

@@ -11,18 +11,18 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import canonical
-from .bundle import MAX_BUNDLE_BYTES, evidence_of, is_bundle, parse_bundle
-from .check import check
-from .errors import Malformed, NotThere, Unavailable, UsageError
-from .evidence import MAX_LOG_PROOF_BYTES, Evidence, read_folder, read_item_file, read_limited
+from .. import canonical
+from ..bundle import MAX_BUNDLE_BYTES, evidence_of, is_bundle, parse_bundle
+from ..check import check
+from ..errors import Malformed, NotThere, Unavailable, UsageError
+from ..evidence import MAX_LOG_PROOF_BYTES, Evidence, read_folder, read_item_file, read_limited
+from ..hit import MAX_HIT_BYTES, check_hit, format_hit, is_hit
+from ..log.absence import is_absence
+from ..logged import check_absent
+from ..policy import Policy
+from ..prove import prove_row
+from ..report import Outcome, Report, Step
 from .fetch import fetch_bytes, fetch_documents, fetch_files, fetch_range
-from .hit import MAX_HIT_BYTES, check_hit, format_hit, is_hit
-from .log.absence import is_absence
-from .logged import check_absent
-from .policy import Policy
-from .prove import prove_row
-from .report import Outcome, Report, Step
 
 _ITEM_ADDRESS = re.compile(r"/collections/([A-Za-z0-9._-]{1,128})/items/([A-Za-z0-9._-]{1,128})$")
 AUTHENTIC = (

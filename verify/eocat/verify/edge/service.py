@@ -9,9 +9,9 @@ import re
 from urllib.parse import quote
 
 from ..errors import Unavailable, UsageError
-from ..fetch import fetch_bytes
-from .paths import check_path
-from .trace import MAX_BYTES, Trace, parse_traces
+from ..lineage.paths import check_path
+from ..lineage.trace import MAX_BYTES, Trace, parse_traces
+from .fetch import fetch_bytes
 
 SERVICE = "https://trace.dataspace.copernicus.eu/api"
 _HASH = re.compile(r"[0-9a-f]{64}")

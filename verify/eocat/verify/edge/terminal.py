@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from .errors import EocatError, MissingExtra
+from ..errors import EocatError, MissingExtra
 
 
 def printable(text: str) -> str:

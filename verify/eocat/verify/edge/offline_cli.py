@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .errors import ConfigError, UsageError
-from .home import trust_folder
+from ..errors import ConfigError, UsageError
+from ..home import trust_folder
 from .terminal import answer, answer_json, note, progress_bar
 from .trust_cli import Json, Trust
 
@@ -39,10 +39,10 @@ def bundle(
     as_json: Json = False,
 ) -> None:
     """Write an item's documents, events and proofs into one file, for 'eocat verify' without a network."""
-    from .bundle import SUFFIX, format_bundle
+    from ..bundle import SUFFIX, format_bundle
+    from ..trust_store import TrustStore
     from .bundling import bundle_of
     from .target import documents_of
-    from .trust_store import TrustStore
 
     evidence = documents_of(item, api)
     made = bundle_of(evidence, sources, TrustStore(trust_folder()))
@@ -80,9 +80,9 @@ def fetch(
 
     A second run resumes where one broke off. Exit code and report are those of 'eocat verify DIR'.
     """
+    from ..trust_store import load_policy
     from .bringing import bring
     from .target import Question, item_url
-    from .trust_store import load_policy
 
     url = item_url(item, api)
     if url is None:
@@ -113,9 +113,9 @@ def prove(
     as_json: Json = False,
 ) -> None:
     """Prove one row from a few range reads of the item's files: neither a service nor a whole file."""
+    from ..trust_store import load_policy
     from .target import Question
     from .target import prove as prove_in
-    from .trust_store import load_policy
 
     item, _, number = row.rpartition("#")
     if not item or not (number.isascii() and number.isdigit() and len(number) <= 10):

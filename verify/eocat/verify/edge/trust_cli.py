@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import ConfigError, UsageError
-from .home import home, policy_path, trust_folder
+from ..errors import ConfigError, UsageError
+from ..home import home, policy_path, trust_folder
 from .terminal import answer, answer_json, note
 
 if TYPE_CHECKING:
-    from .keys import PublicKey
-    from .policy import LogTrust, Policy
-    from .root import Root
+    from ..keys import PublicKey
+    from ..policy import LogTrust, Policy
+    from ..root import Root
 
 app = typer.Typer(no_args_is_help=True, help="The keys that you trust, and for what.")
 
@@ -55,7 +55,7 @@ def trust_init(
     ] = None,
 ) -> None:
     """Write a policy that trusts these keys as producers. Compare each key id with its owner first."""
-    from .policy import draft_policy
+    from ..policy import draft_policy
 
     target = out or policy_path()
     if target.exists():
@@ -81,8 +81,8 @@ def trust_init(
 
 
 def _read_log_trust(path: Path, max_age_hours: int) -> "LogTrust":
-    from .policy import LogTrust
-    from .statement import validated
+    from ..policy import LogTrust
+    from ..statement import validated
 
     try:
         text = path.read_text("utf-8")
@@ -99,9 +99,9 @@ def trust_pin(
     ] = None,
 ) -> None:
     """Trust a root from now on. Compare its digest with its publisher first: nothing else proves it."""
-    from .evidence import read_limited
-    from .root import MAX_ROOT_BYTES, parse_root
-    from .trust_store import TrustStore
+    from ..evidence import read_limited
+    from ..root import MAX_ROOT_BYTES, parse_root
+    from ..trust_store import TrustStore
 
     data = read_limited(root, MAX_ROOT_BYTES)
     if digest is not None and (found := parse_root(data).digest) != digest:
@@ -128,7 +128,7 @@ def trust_update(
     as_json: Json = False,
 ) -> None:
     """Follow the pinned root: verify newer roots one by one, and the signed policy under the last."""
-    from .trust_store import SIGNED_POLICY, TrustStore
+    from ..trust_store import SIGNED_POLICY, TrustStore
 
     store = TrustStore(trust_folder())
     if not store.pinned:
@@ -146,9 +146,9 @@ def trust_update(
 
 def _trust_documents(path: Path) -> list[bytes]:
     """A root or signed policy; of a bundle, those that it carries: all are verified under the pinned root."""
-    from .bundle import MAX_BUNDLE_BYTES, is_bundle, parse_bundle
-    from .dsse import MAX_ENVELOPE_BYTES
-    from .evidence import read_limited
+    from ..bundle import MAX_BUNDLE_BYTES, is_bundle, parse_bundle
+    from ..dsse import MAX_ENVELOPE_BYTES
+    from ..evidence import read_limited
 
     if not is_bundle(path):
         return [read_limited(path, MAX_ENVELOPE_BYTES)]
@@ -159,7 +159,7 @@ def _trust_documents(path: Path) -> list[bytes]:
 @app.command("show")
 def trust_show(trust: Trust = None, as_json: Json = False) -> None:
     """Show the policy in force, with its root if one is pinned: keys, roles, collections, validity."""
-    from .trust_store import TrustStore, load_policy
+    from ..trust_store import TrustStore, load_policy
 
     policy = load_policy(trust, datetime.now(UTC))
     store = TrustStore(trust or trust_folder())
@@ -174,7 +174,7 @@ def read_public_key(name: str) -> "tuple[str, PublicKey, PublicKey | None]":
     A `.pub` file is a line `ed25519:<base64> <name>`, and for a key with a partner a second line
     `ml-dsa-44:<base64> <name>`.
     """
-    from .keys import parse_key
+    from ..keys import parse_key
 
     path = Path(name)
     if not path.is_file() and path.name == name:
@@ -225,7 +225,7 @@ def policy_lines(policy: "Policy") -> list[str]:
 
 def root_lines(root: "Root") -> list[str]:
     """A root for the eyes: its version and digest, then a line for each role with the ids of its keys."""
-    from .root import ROOT_ROLES
+    from ..root import ROOT_ROLES
 
     lines = [f"root version {root.version}, expires {root.signed.expires}, digest {root.digest}"]
     for role in ROOT_ROLES:

@@ -16,16 +16,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from . import canonical
-from .bundle import ATTESTATION_FILE, with_local_names
-from .check import check, check_envelopes
-from .digest import Digests, digest_file
-from .errors import ConfigError, Malformed, UsageError
-from .evidence import ITEM_FILE, LOG_PROOF_FILE, asset_hrefs, read_envelopes, read_folder, read_limited
+from .. import canonical
+from ..bundle import ATTESTATION_FILE, with_local_names
+from ..check import check, check_envelopes
+from ..digest import Digests, digest_file
+from ..errors import ConfigError, Malformed, UsageError
+from ..evidence import ITEM_FILE, LOG_PROOF_FILE, asset_hrefs, read_envelopes, read_folder, read_limited
+from ..projection import differences, project
+from ..report import Report
+from ..statement import Projection, Statement
 from .fetch import Documents, fetch_documents, resume
-from .projection import differences, project
-from .report import Report
-from .statement import Projection, Statement
 from .target import AUTHENTIC, Question
 
 Progress = Callable[[str, int, int], None]

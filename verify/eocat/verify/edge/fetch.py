@@ -16,10 +16,10 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
-from . import canonical
-from .errors import Malformed, NotThere, Unavailable
-from .evidence import MAX_ATTESTATION_BYTES, MAX_LOG_PROOF_BYTES, Evidence, asset_hrefs, split_envelopes
-from .projection import ATTESTATION
+from .. import canonical
+from ..errors import Malformed, NotThere, Unavailable
+from ..evidence import MAX_ATTESTATION_BYTES, MAX_LOG_PROOF_BYTES, Evidence, asset_hrefs, split_envelopes
+from ..projection import ATTESTATION
 
 TIMEOUT_S = 30
 MIN_BYTES_PER_S = 16 << 10  # a body that comes slower, after the timeout's grace, is given up

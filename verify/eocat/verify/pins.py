@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..errors import Malformed
-from ..keys import decode_base64
-from ..statement import Hex32, Strict, Text, Time, parse_time
 from .certificate import Certificate, parse_certificate
+from .errors import Malformed
+from .keys import decode_base64
+from .statement import Hex32, Strict, Text, Time, parse_time
 
 Origins = Annotated[list[Text], Field(min_length=1, max_length=64)]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import ConfigError, Malformed, Unavailable, UsageError
+from ..errors import ConfigError, Malformed, Unavailable, UsageError
 from .terminal import answer, answer_json, note
 from .trust_cli import Json, Trust
 
@@ -36,9 +36,9 @@ def check(
 
     Items and traces are found beside a product by its name. Exit codes are those of 'eocat verify'.
     """
-    from .lineage.upstream import Finding, UpstreamReport, check_upstream, look_beside
-    from .report import PRECEDENCE, Outcome, Step
-    from .trust_store import load_policy
+    from ..lineage.upstream import Finding, UpstreamReport, check_upstream, look_beside
+    from ..report import PRECEDENCE, Outcome, Step
+    from ..trust_store import load_policy
 
     if len(paths) > 1 and (item or traces):
         raise UsageError(
@@ -77,7 +77,7 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch a product's traces from the Copernicus traceability service. None of it is judged yet."""
-    from .lineage.service import fetch_traces
+    from .service import fetch_traces
 
     data, traces = fetch_traces(product, service=service)
     if out is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .errors import ConfigError, EocatError, Malformed, Unavailable, UsageError
+from ..errors import ConfigError, EocatError, Malformed, Unavailable, UsageError
 from .offline_cli import DEFAULT_API as DEFAULT_API  # also for the other rooms' commands
 from .offline_cli import Api
 from .offline_cli import app as offline_app
@@ -19,7 +19,7 @@ from .trust_cli import Json, Trust
 from .trust_cli import app as trust_app
 
 if TYPE_CHECKING:
-    from .report import Report
+    from ..report import Report
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Check what a catalogue says, trusting nobody."
@@ -65,9 +65,9 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check items, shards or hits against their signed history. Exit 0 only if every one is VERIFIED."""
-    from .report import PRECEDENCE
+    from ..report import PRECEDENCE
+    from ..trust_store import load_policy
     from .target import Question, judge
-    from .trust_store import load_policy
 
     if receipt is not None and (len(targets) != 1 or not recompute):
         raise UsageError(
@@ -93,7 +93,7 @@ def verify(
 
 
 def _write_receipt(path: Path, report: "Report", now: datetime) -> None:
-    from .receipt import build_receipt
+    from ..receipt import build_receipt
 
     try:
         path.write_bytes(build_receipt(report, now))
@@ -107,7 +107,7 @@ def _write_receipt(path: Path, report: "Report", now: datetime) -> None:
 
 def _not_judged(target: str, error: Exception, now: datetime, require: int) -> "Report":
     """A refusal as a report: what could not be had or read, and, last, what nobody thought of."""
-    from .report import Outcome, Report, Step
+    from ..report import Outcome, Report, Step
 
     if isinstance(error, Malformed | Unavailable):
         outcome, text = Outcome(error.exit_code), str(error)

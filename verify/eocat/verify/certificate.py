@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ..errors import Malformed
+from .errors import Malformed
 
 MAX_BYTES: Final = 1 << 16
 MIN_RSA_BITS: Final = 2048

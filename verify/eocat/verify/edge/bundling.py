@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import canonical
-from .bundle import Bundle, with_local_names
-from .dsse import parse_envelope
-from .errors import Malformed
-from .events import parse_event
-from .evidence import Evidence
-from .lineage.claims import ManifestClaim, claim_of
-from .lineage.gather import gather
-from .lineage.manifest import MAX_BYTES, NAME
-from .lineage.product import open_product, read_whole
-from .statement import Create, Source, Statement
-from .trust_store import TrustStore
+from .. import canonical
+from ..bundle import Bundle, with_local_names
+from ..claims import ManifestClaim, claim_of
+from ..dsse import parse_envelope
+from ..errors import Malformed
+from ..events import parse_event
+from ..evidence import Evidence
+from ..lineage.gather import gather
+from ..lineage.manifest import MAX_BYTES, NAME
+from ..lineage.product import open_product, read_whole
+from ..statement import Create, Source, Statement
+from ..trust_store import TrustStore
 
 
 def bundle_of(evidence: Evidence, sources: Path | None, trust: TrustStore) -> Bundle:

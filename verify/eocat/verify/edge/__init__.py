@@ -1,0 +1,1 @@
+"""Where the verifier meets the world: what a user names, the network, the terminal."""

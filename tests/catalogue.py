@@ -14,6 +14,7 @@ import uvicorn
 
 from eocat.catalog.database import Database
 from eocat.catalog.guards import Rate
+from eocat.catalog.schema import migrate
 from eocat.catalog.service import create_app
 from eocat.catalog.serving import server_config
 
@@ -36,7 +37,7 @@ def _made(embedded: Database, own: Database) -> Iterator[Database]:
         known = connection.execute("SELECT FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone()
         if known is None:
             connection.execute(f"CREATE DATABASE {TEMPLATE}")
-            embedded.named(TEMPLATE).migrate()
+            migrate(embedded.named(TEMPLATE))
         connection.execute(f'CREATE DATABASE "{own.name}" TEMPLATE {TEMPLATE}')
         try:
             yield own

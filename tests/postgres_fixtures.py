@@ -1,7 +1,7 @@
 """A real PostgreSQL for the catalogue's tests: the embedded cluster, in a short home, gone afterwards.
 
     def test_x(database): ...        one migrated database for the whole session: leave no rows that others
-    count def test_y(fresh_database): ...  an own, empty database on the same server; call `.migrate()` if
+    count def test_y(fresh_database): ...  an own, empty database on the same server; call `migrate` if
     you need it cluster                          the running cluster itself (do not stop it)
 
     with database.connect() as connection: ...          psycopg, the owner; "reader" for the read-only role
@@ -21,6 +21,7 @@ import pytest
 
 from eocat.catalog.cluster import Cluster
 from eocat.catalog.database import Database, find_database
+from eocat.catalog.schema import migrate
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def cluster(embedded: Database) -> Cluster:
 @pytest.fixture(scope="session")
 def database(embedded: Database) -> Database:
     """A migrated database, shared by the session."""
-    embedded.migrate()
+    migrate(embedded)
     return embedded
 
 

@@ -26,18 +26,31 @@ VERIFY_LIBRARIES = {"blake3", "cryptography", "numpy", "pyarrow", "pydantic", "r
 HEAVY = {"torch", "rasterio", "sqlalchemy", "fastapi", "psycopg", "pyproj", "pystac_client", "geoalchemy2"}
 
 
-def imports(file: Path) -> Iterator[str]:
-    """Full names of all modules that `file` imports, wherever in it, relative ones resolved."""
+def imports(file: Path, *, names: bool = False) -> Iterator[str]:
+    """Full names of all modules that `file` imports, wherever in it, relative ones resolved.
+
+    names: with what is imported from them, which may be modules, too; and not what is only there for types.
+    """
     package = (
         file.relative_to(next(p for p in file.parents if p.name == "eocat").parent).with_suffix("").parts[:-1]
     )
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    tree = ast.parse(file.read_text("utf-8"))
+    types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if names and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in types:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *([node.module] if node.module else [])])
-            yield from (f"{module}.{alias.name}" for alias in node.names) if module == "eocat" else [module]
+            named = names or module == "eocat"
+            yield from (f"{module}.{alias.name}" for alias in node.names) if named else [module]
 
 
 def test_imports_are_resolved_as_python_does(tmp_path: Path) -> None:
@@ -137,3 +150,54 @@ assert not loaded, loaded
     assert ran.returncode == 0, ran.stderr
     for command in ("verify", "trust"):
         assert command in ran.stdout
+
+
+JUDGE = ("hit", "authenticity", "content", "trust_store")  # levels 1 to 3, and what they need
+JUDGE_LINES = 5_500  # an afternoon
+REACHES_OUT = {"asyncio", "http", "multiprocessing", "requests", "socket", "ssl", "subprocess", "urllib"}
+
+
+def graph() -> dict[str, set[str]]:
+    """Each module of the program, with those of the program that it imports, wherever in it but for types."""
+    files = {module_of(file): file for room in ROOMS.values() for file in sorted(room.rglob("*.py"))}
+    edges = {name: set[str]() for name in files}
+    for name, file in files.items():
+        for target in imports(file, names=True):  # a module, or what is imported from one
+            edges[name] |= {one for one in (target, target.rpartition(".")[0]) if one in files} - {name}
+    return edges
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(next(p for p in file.parents if p.name == "eocat").parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def reached(edges: dict[str, set[str]], starts: set[str]) -> set[str]:
+    """`starts` and all that they import, directly or not."""
+    seen, ahead = set[str](), set(starts)
+    while ahead:
+        seen.add(name := ahead.pop())
+        ahead |= edges[name] - seen
+    return seen
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    edges = graph()
+    assert len(edges) > 200
+    assert edges["eocat.verify.hit"] >= {"eocat.verify.authenticity", "eocat.verify.canonical"}
+    circles = {name for name, direct in edges.items() if direct and name in reached(edges, direct)}
+    assert circles == set()
+
+
+def test_the_judge_reads_in_an_afternoon_and_reaches_nobody() -> None:
+    """What says yes or no up to level 3 is small, opens no connection, starts no program, and knows neither
+    other people's products nor the edge."""
+    judge = reached(graph(), {f"eocat.verify.{name}" for name in JUDGE})
+    files = [file for file in sorted(ROOMS["verify"].rglob("*.py")) if module_of(file) in judge]
+    assert len(files) == len(judge), "the judge is all in the verify room"
+    assert not [name for name in judge if {"lineage", "edge"} & set(name.split("."))]
+    for file in files:
+        assert not {name.split(".")[0] for name in imports(file)} & REACHES_OUT, file
+    lines = sum(file.read_text("utf-8").count("\n") for file in files)
+    print(f"the judge: {len(files)} files, {lines} lines")
+    assert 3_000 < lines <= JUDGE_LINES

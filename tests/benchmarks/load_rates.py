@@ -36,6 +36,7 @@ from eocat.catalog.chip_copy import _HEADER, _TRAILER, _blocks, copy_rows, copy_
 from eocat.catalog.cluster import Cluster
 from eocat.catalog.database import Database, find_database
 from eocat.catalog.partitions import Partition
+from eocat.catalog.schema import migrate
 from eocat.verify.shard import Shard
 from eocat.verify.statement import Rows
 
@@ -49,7 +50,7 @@ def catalogue() -> Iterator[Database]:
     home.chmod(0o755)
     try:
         database = replace(find_database(home, environ={}), home=home)
-        database.migrate()
+        migrate(database)
         yield database
     finally:
         Cluster(home).stop()

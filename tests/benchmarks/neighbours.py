@@ -45,6 +45,7 @@ from eocat.catalog.database import Database, find_database
 from eocat.catalog.partitions import Partition
 from eocat.catalog.projection import unit_length
 from eocat.catalog.query import parse_body
+from eocat.catalog.schema import migrate
 from eocat.catalog.service import SESSION
 from eocat.catalog.similar import find
 from eocat.producer.chips import Chip
@@ -335,7 +336,7 @@ def main() -> None:
         home.mkdir(mode=0o755)
         world, policy = make_world(read_products(records, given.rows), real, out, given.queries)
         database = replace(find_database(home, environ={}), home=home)
-        database.migrate()
+        migrate(database)
         started = time.perf_counter()
         admissions = register(database, [out], policy)
         taken = time.perf_counter() - started

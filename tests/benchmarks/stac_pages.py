@@ -29,6 +29,7 @@ from shard_maker import DrawnEncoder, new_signer, policy_for, write_shard
 from eocat.catalog.admission import register
 from eocat.catalog.cluster import PORT, Cluster
 from eocat.catalog.database import Database, find_database
+from eocat.catalog.schema import migrate
 
 OURS, PLAIN = 8871, 8872
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -110,7 +111,7 @@ def main() -> None:
         home = Path(name)
         home.chmod(0o755)
         database = find_database(home, environ={})
-        database.migrate()
+        migrate(database)
         try:
             load(database, options.items, home / "out")
             sockets = str(Cluster(home).ensure().sockets)

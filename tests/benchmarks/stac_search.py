@@ -31,6 +31,7 @@ from bigearthnet import read_products
 
 from eocat.catalog.cluster import Cluster
 from eocat.catalog.database import Database, find_database
+from eocat.catalog.schema import migrate
 
 RECORDS = Path(__file__).parents[3] / "shared" / "data" / "scale_metadata"
 COLLECTION = {
@@ -175,7 +176,7 @@ def main() -> None:
     home.chmod(0o755)
     try:
         database = replace(find_database(home, environ={}), home=home)
-        database.migrate()
+        migrate(database)
         with PgstacDB(dsn=database.owner) as pgstac:
             loader = Loader(db=pgstac)
             loader.load_collections(iter([COLLECTION]), Methods.insert)  # type: ignore[arg-type]

@@ -39,6 +39,7 @@ from eocat.catalog.database import find_database
 from eocat.catalog.intake_client import submit
 from eocat.catalog.keyring import ensure_keyring
 from eocat.catalog.log import advance
+from eocat.catalog.schema import migrate
 from eocat.catalog.tokens import TokenStore
 from eocat.verify.canonical import encode
 from eocat.verify.check import check
@@ -174,7 +175,7 @@ def policy_of(world: LogWorld, witnesses: list[Served]) -> Policy:
 def begun(home: Path, seed: int) -> Iterator[Killing]:
     """A new catalogue in `home`, which is stopped at the end."""
     database = find_database(home, environ={})
-    database.migrate()
+    migrate(database)
     world = LogWorld(database, home / "published")
     try:
         with ExitStack() as stack:

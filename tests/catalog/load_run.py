@@ -37,6 +37,7 @@ from test_cli import free_port
 
 from eocat.catalog.database import find_database
 from eocat.catalog.intake_client import submit
+from eocat.catalog.schema import migrate
 from eocat.catalog.serving import is_healthy
 from eocat.catalog.tokens import TokenStore
 from eocat.verify.canonical import encode
@@ -201,7 +202,7 @@ def _answers(url: str, *, writes: bool) -> bool:
 def begun(home: Path, shards: int) -> Iterator[Load]:
     """A catalogue in `home` with three items, and `shards` more to register."""
     database = find_database(home, environ={})
-    database.migrate()
+    migrate(database)
     world = LogWorld(database, home / "published")
     policy = home / "policy.json"
     policy.write_bytes(encode(world.policy.model_dump()))

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from eocat.catalog import schema
 from eocat.catalog.database import Database, external_database, find_database
+from eocat.catalog.schema import migrate
 from eocat.verify.errors import ConfigError, Unavailable
 
 ITEM = """
@@ -28,13 +29,13 @@ SELECT pgstac.create_item('{"id": "i", "collection": "c", "type": "Feature",
 
 def test_second_migration_changes_nothing_and_is_fast(database: Database) -> None:
     started = time.monotonic()
-    database.migrate(lambda *step: pytest.fail(f"nothing is to be done: {step}"))
+    migrate(database, lambda *step: pytest.fail(f"nothing is to be done: {step}"))
     assert time.monotonic() - started < 1
 
 
 def test_two_migrations_at_once_end_in_one(fresh_database: Database) -> None:
     with ThreadPoolExecutor(2) as pool:
-        for outcome in [pool.submit(fresh_database.migrate) for _ in range(2)]:
+        for outcome in [pool.submit(migrate, fresh_database) for _ in range(2)]:
             outcome.result()
     with fresh_database.connect() as connection:
         assert schema.pgstac_version(connection) is not None
@@ -86,7 +87,7 @@ def test_the_service_s_reader_searches_and_counts(fresh_database: Database) -> N
 
     from stac_fastapi.pgstac.db import close_db_connection, connect_to_db
 
-    fresh_database.migrate()
+    migrate(fresh_database)
     with fresh_database.connect() as connection:
         connection.execute("SET search_path TO pgstac, public")
         connection.execute(ITEM)
@@ -107,13 +108,13 @@ def test_the_service_s_reader_searches_and_counts(fresh_database: Database) -> N
 
 
 def test_a_newer_pgstac_is_refused(fresh_database: Database) -> None:
-    fresh_database.migrate()
+    migrate(fresh_database)
     with fresh_database.connect() as connection:
         connection.execute(
             "INSERT INTO pgstac.migrations (version, datetime) VALUES ('99.0.0', now() + interval '1 d')"
         )
     with pytest.raises(ConfigError, match=r"pgSTAC 99\.0\.0, which is newer"):
-        fresh_database.migrate()
+        migrate(fresh_database)
 
 
 # --- an external database: the session's server, by URL, as a login that is no superuser ---
@@ -143,8 +144,8 @@ def test_external_database_needs_no_superuser(url: str, fresh_database: Database
     with fresh_database.connect(autocommit=True) as administrator:
         schema.ensure_extensions(administrator)
     external = find_database(Path("/nowhere"), environ={"EOCAT_DATABASE_URL": url})
-    external.migrate()
-    external.migrate(lambda *step: pytest.fail(f"nothing is to be done: {step}"))
+    migrate(external)
+    migrate(external, lambda *step: pytest.fail(f"nothing is to be done: {step}"))
     with external.connect("reader") as reader:
         assert reader.execute("SELECT session_user::text, current_user::text").fetchone() == (
             "tenant",
@@ -170,7 +171,7 @@ def test_external_database_without_rights_says_which(url: str) -> None:
     with pytest.raises(
         ConfigError, match=r"may not set up the database .*: permission denied to create extension"
     ):
-        find_database(Path("/nowhere"), environ={"EOCAT_DATABASE_URL": url}).migrate()
+        migrate(find_database(Path("/nowhere"), environ={"EOCAT_DATABASE_URL": url}))
 
 
 BAD_URLS = {
@@ -193,7 +194,7 @@ def test_unreachable_server_is_unavailable_and_names_no_password() -> None:
     with pytest.raises(
         Unavailable, match=r"the database d at 127\.0\.0\.1 does not answer: .*refused"
     ) as caught:
-        gone.migrate()
+        migrate(gone)
     assert "hidden" not in str(caught.value)
     assert "EOCAT_DATABASE_URL" in str(caught.value.hint)
 

@@ -15,9 +15,9 @@ from eocat.catalog.database import Database
 from eocat.catalog.documents import load_collection, load_item, read_documents
 from eocat.catalog.histories import read_event
 from eocat.catalog.partitions import Partition
-from eocat.catalog.schema import alembic_config, ensure_extensions, ensure_reader, migrate_pgstac
+from eocat.catalog.schema import alembic_config, ensure_extensions, ensure_reader, migrate, migrate_pgstac
 from eocat.verify import canonical
-from eocat.verify.check import EMBEDDINGS
+from eocat.verify.content import EMBEDDINGS
 from eocat.verify.evidence import read_folder
 from eocat.verify.shard import Shard
 from eocat.verify.statement import Create
@@ -96,7 +96,7 @@ def test_from_the_first_migration_on_with_data(first: LogWorld, tmp_path: Path) 
     rows = "SELECT collection, row, id, half::text FROM eocat.chip ORDER BY row"
     before = fetch_all(first.database, rows)
     assert len(before) == 6
-    first.database.migrate()
+    migrate(first.database)
     assert fetch_all(first.database, rows) == before
     assert first.register(first.out / "demo" / "old").status in ("updated", "already registered")
     first.add("new")

@@ -9,6 +9,7 @@ from catalogue import new_database
 from log_world import LogWorld
 
 from eocat.catalog.database import Database
+from eocat.catalog.schema import migrate
 
 REFUSED = [
     "UPDATE eocat.event SET envelope = 'x'",
@@ -43,7 +44,7 @@ def test_the_writer_admits_what_the_owner_began_and_the_other_way_round(world: L
     assert writer.add("d", "other", count=70).status == "registered"
     assert writer.register(writer.sign("a", "SUPERSEDE", successor="demo/b")).status == "updated"
     assert writer.register(writer.sign("b", "WITHDRAW", reason="a test")).status == "updated"
-    world.database.migrate()
+    migrate(world.database)
     assert writer.add("e", "third").status == "registered"
 
 

@@ -17,6 +17,7 @@ from log_world import LogWorld
 
 from eocat.catalog.cluster import Cluster
 from eocat.catalog.database import find_database
+from eocat.catalog.schema import migrate
 from eocat.catalog.service import create_app
 from eocat.catalog.serving import server_config
 
@@ -27,7 +28,7 @@ def sample_catalogue(port: int) -> Iterator[str]:
     home.chmod(0o755)
     try:
         database = find_database(home, environ={})
-        database.migrate()
+        migrate(database)
         fill(LogWorld(database, home / "out"))
         server = uvicorn.Server(server_config(create_app(database), "127.0.0.1", port))
         thread = threading.Thread(target=server.run)

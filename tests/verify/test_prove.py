@@ -11,7 +11,7 @@ from make_world import fresh, make_world, trust
 from test_fetch import Server, send
 from test_target import API, question, served
 
-from eocat.verify.check import EMBEDDINGS, ROW_HASHES
+from eocat.verify.content import EMBEDDINGS, ROW_HASHES
 from eocat.verify.edge.target import prove
 from eocat.verify.errors import Malformed, Unavailable
 from eocat.verify.evidence import read_folder

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from eocat.verify import canonical
+from eocat.verify.authenticity import check_envelopes
 from eocat.verify.bundle import evidence_of, parse_bundle
-from eocat.verify.check import check, check_envelopes
+from eocat.verify.check import check
 from eocat.verify.closeness import CAPS, band_of
 from eocat.verify.errors import Malformed
 from eocat.verify.geometry import format_wkb

@@ -14,7 +14,7 @@ from make_notes import LOG, W1, W2, W3, Signer
 from make_shard import NOW, PRODUCER, STRANGER, make_shard
 from make_world import CURATOR, FEB, ITEM, JAN, MARCH, TODAY, World, fresh, make_world, trust
 
-from eocat.verify.check import check_envelopes
+from eocat.verify.authenticity import check_envelopes
 from eocat.verify.log.note import COSIGNATURE, ED25519, Note, format_note
 from eocat.verify.report import Outcome
 

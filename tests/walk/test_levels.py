@@ -26,7 +26,8 @@ from eocat.producer.run import prepare_run
 from eocat.producer.signer import KeyFile
 from eocat.producer.sources import find_scenes
 from eocat.producer.synthetic import write_scene
-from eocat.verify.check import check, check_envelopes
+from eocat.verify.authenticity import check_envelopes
+from eocat.verify.check import check
 from eocat.verify.draw import draw_rows
 from eocat.verify.edge.fetch import fetch_envelopes
 from eocat.verify.errors import UsageError

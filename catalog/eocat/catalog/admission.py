@@ -23,7 +23,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from eocat.verify import canonical
-from eocat.verify.check import EMBEDDINGS, check
+from eocat.verify.check import check
+from eocat.verify.content import EMBEDDINGS
 from eocat.verify.digest import digest_file
 from eocat.verify.errors import EocatError, InputError
 from eocat.verify.evidence import ITEM_FILE, Evidence, read_folder

@@ -135,12 +135,6 @@ class Database:
 
         return build_settings(self.asyncpg_dsn(role), self.server_settings(role))
 
-    def migrate(self, progress: Progress = lambda *_: None) -> None:
-        """Bring all that is in the database up to date; the second time changes nothing. See `schema.py`."""
-        from eocat.catalog.schema import migrate
-
-        migrate(self, progress)
-
     def _assumed_role(self, role: Role) -> dict[str, str]:
         """The role taken on after login, where the reader has no login of its own."""
         parts = conninfo_to_dict(self.reader)
@@ -167,7 +161,7 @@ def find_database(
     """The external database that the environment names, else the embedded one of the home folder.
 
     start: start (and create) the embedded cluster if it does not run; else Unavailable. The database itself
-    may still be missing or old: see `Database.migrate`. Raises ConfigError, Unavailable, Malformed.
+    may still be missing or old: see `schema.migrate`. Raises ConfigError, Unavailable, Malformed.
     """
     if url := environ.get("EOCAT_DATABASE_URL"):
         read_url, write_url = (environ.get(f"EOCAT_DATABASE_{kind}_URL") for kind in ("READ", "WRITE"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 
-from eocat.verify.check import check_signatures
+from eocat.verify.authenticity import check_signatures
 from eocat.verify.dsse import parse_envelope
 from eocat.verify.events import AnyStatement, LaterStatement, parse_event
 from eocat.verify.history import ROLES, BrokenHistory, History, replay

@@ -45,10 +45,11 @@ def checkpoint(home: Home = None, as_json: Json = False) -> None:
     with needs("serve"):
         from .database import find_database
         from .log import advance, log_folder
+        from .schema import migrate
 
         place = home_folder(home)
         database = find_database(place)
-        database.migrate()
+        migrate(database)
         newest = advance(database)
         note = log_folder(place).read_checkpoint()
     if note is None:

@@ -34,9 +34,10 @@ def open_catalogue(home: Path | None, trust: Path | None, progress: "Progress") 
     from eocat.verify.trust_store import load_policy
 
     from .database import find_database
+    from .schema import migrate
 
     place = home_folder(home)
     policy = load_policy(trust or (place / "trust" if home else None), datetime.now(UTC))
     database = find_database(place, progress=progress)
-    database.migrate(progress)
+    migrate(database, progress)
     return database, policy

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from asyncpg import Connection, Record
 
-from eocat.verify.check import ROW_HASHES
+from eocat.verify.content import ROW_HASHES
 from eocat.verify.errors import Unavailable
 from eocat.verify.geometry import parse_wkb
 from eocat.verify.merkle import Tree

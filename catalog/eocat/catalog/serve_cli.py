@@ -35,11 +35,12 @@ def up(
         from . import serving
         from .database import find_database
         from .log import advance
+        from .schema import migrate
 
         place = home_folder(home)
         with progress_bar() as progress:
             database = find_database(place, progress=progress)
-            database.migrate(progress)
+            migrate(database, progress)
         advance(database)  # what a crash left undone; the first time, the keys and an empty log
         running = serving.start(place, host, port)
     if as_json:
@@ -106,13 +107,14 @@ def serve(
         from .database import find_database
         from .guards import parse_rate
         from .log import advance
+        from .schema import migrate
 
         place = home_folder(home)
         port = port or (DEFAULT_WRITES_PORT if writes else DEFAULT_PORT)
         serving.check_address(host, port)
         with progress_bar() as progress:
             database = find_database(place, progress=progress)
-            database.migrate(progress)
+            migrate(database, progress)
         advance(database)
         watched = serving.Watched(metrics, log_format.value)
         if writes:

@@ -143,10 +143,10 @@ def _produce(scenes: list[Any], folder: Path, interval: str | None, say: list[st
 
     import torch
 
-    from eocat.producer.cli import open_key
     from eocat.producer.encoders import bank_name
     from eocat.producer.interval import parse_interval
     from eocat.producer.output import write_collection
+    from eocat.producer.passphrase import open_key
     from eocat.producer.produce_cli import Summary, produce_all
     from eocat.producer.run import prepare_run
 
@@ -177,10 +177,11 @@ def _produce(scenes: list[Any], folder: Path, interval: str | None, say: list[st
 def _up(host: str, port: int, say: list[str]) -> "tuple[Database, str]":
     from eocat.catalog import serving
     from eocat.catalog.database import find_database
+    from eocat.catalog.schema import migrate
 
     with progress_bar() as progress:
         database = find_database(home(), progress=progress)
-        database.migrate(progress)
+        migrate(database, progress)
     running = serving.start(home(), host, port)
     kind = "embedded PostgreSQL" if database.embedded else "external PostgreSQL"
     say.append(f"{kind} with PostGIS, pgvector and pgSTAC; STAC API at {running.url}")

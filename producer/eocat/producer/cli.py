@@ -2,10 +2,8 @@
 
 # Heavy imports (torch, rasterio, pyarrow) stand inside the commands, so that `--help` is quick.
 
-import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,13 +13,11 @@ from eocat.verify.errors import ConfigError
 from .derive_cli import app as derive_app
 from .encoders_cli import app as encoders_app
 from .import_cli import app as import_app
+from .passphrase import passphrase
 from .produce_cli import app as produce_app
 from .root_cli import app as root_app
 from .sequel_cli import app as sequel_app
 from .trace_cli import app as trace_app
-
-if TYPE_CHECKING:
-    from .signer import KeyFile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make signed shards of embeddings.")
 keys_app = typer.Typer(no_args_is_help=True, help="Signing keys, in the keys folder of the home folder.")
@@ -115,28 +111,3 @@ def synthetic(
         answer(str(write_scene(path, seed=seed, size=size)))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def open_key(name: str) -> "KeyFile":
-    from .signer import is_encrypted, read_key
-
-    return read_key(name, passphrase(name, new=False) if is_encrypted(name) else None)
-
-
-def passphrase(name: str, *, new: bool) -> bytes:
-    """From EOCAT_KEY_PASSPHRASE, else asked for at the terminal."""
-    if (given := os.environ.get("EOCAT_KEY_PASSPHRASE")) is not None:
-        if not given:
-            raise ConfigError(
-                "EOCAT_KEY_PASSPHRASE is empty", hint="set a passphrase, or use --no-passphrase"
-            )
-        return given.encode()
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            f"key {name} needs a passphrase and there is no terminal to ask at",
-            hint="set EOCAT_KEY_PASSPHRASE, or make the key with --no-passphrase",
-        )
-    answered: str = typer.prompt(
-        f"passphrase of key {name}", hide_input=True, confirmation_prompt=new, err=True
-    )
-    return answered.encode()

@@ -44,7 +44,7 @@ def derive(
     from eocat.verify.report import Outcome
     from eocat.verify.trust_store import load_policy
 
-    from .cli import open_key
+    from .passphrase import open_key
 
     for name, text in (("--collection", collection), ("--item", item)):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", text):

@@ -69,8 +69,8 @@ def import_(
     with needs("producer"):
         from .importing.asked import Options
 
-    from .cli import open_key
     from .interval import parse_interval
+    from .passphrase import open_key
 
     options = Options(
         columns=_pairs(columns),

@@ -124,11 +124,11 @@ def produce(
 
     from eocat.verify.trust_store import load_policy
 
-    from .cli import open_key
     from .encoders import Checkpoint
     from .evidence import EvidenceRules
     from .interval import parse_interval
     from .output import write_collection
+    from .passphrase import open_key
     from .run import prepare_run
 
     threads = threads or os.cpu_count() or 1

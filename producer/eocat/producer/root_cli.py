@@ -113,7 +113,7 @@ def root_sign(
     from eocat.verify.dsse import MAX_ENVELOPE_BYTES
     from eocat.verify.evidence import read_limited
 
-    from .cli import open_key
+    from .passphrase import open_key
 
     data = read_limited(file, MAX_ENVELOPE_BYTES)
     match canonical.parse(data, what=str(file), limit_bytes=MAX_ENVELOPE_BYTES):

@@ -131,7 +131,7 @@ def item_in(folder: Path) -> str:
 def _sign(folder: Path, event: dict[str, Any], key: str, api: str, actor: str | None, as_json: bool) -> None:
     from eocat.verify.edge.fetch import fetch_envelopes
 
-    from .cli import open_key
+    from .passphrase import open_key
     from .sequel import append_event
 
     item = item_in(folder)

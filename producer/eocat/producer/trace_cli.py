@@ -27,7 +27,7 @@ def new(
     """Make an ECDSA key and certificate. EOCAT_KEY_PASSPHRASE has the passphrase, or it is asked for."""
     from eocat.verify.certificate import parse_certificate
 
-    from .cli import passphrase
+    from .passphrase import passphrase
     from .signer import keys_folder, new_trace_key
 
     key = new_trace_key(name, None if no_passphrase else passphrase(name, new=True), days=days)
@@ -58,7 +58,7 @@ def export(
     ] = None,
 ) -> None:
     """Sign traces of items, ready to be registered: 1 to 50, all of one event."""
-    from .cli import passphrase
+    from .passphrase import passphrase
     from .signer import is_encrypted, read_trace_key
     from .traces import export_traces
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from . import canonical
-from .check import check_envelopes, level_of
+from .authenticity import check_envelopes, level_of
 from .errors import Malformed
 from .geometry import format_wkb
 from .history import BrokenHistory

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from . import canonical
-from .check import EMBEDDINGS, ROW_HASHES
+from .content import EMBEDDINGS, ROW_HASHES
 from .dsse import parse_envelope
 from .errors import Malformed
 from .events import parse_event

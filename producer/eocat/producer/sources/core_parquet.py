@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from eocat.verify.errors import InputError
 
 from .bands import BAND_ORDER, band_named, is_radar, product_of
+from .cells import open_parquet
 from .gdal import Raster, describe, local_path, opened_bytes
 from .locator import Locator, format_locator
 from .raster import dn_offset
@@ -34,7 +35,7 @@ MAX_ROW_BYTES: Final = 1 << 30  # of a row group, as its footer says
 
 def core_readers(path: Path, told: Told) -> list[Callable[[], Iterable[Scene]]]:
     """What reads the scene of each row; raises InputError if the file is no Major TOM Core."""
-    file = _open(path)
+    file = open_parquet(local_path(path))
     bands = _band_columns(file.schema_arrow, told)
     if not bands or not {*_KEYS} <= set(file.schema_arrow.names):
         raise InputError(
@@ -63,22 +64,6 @@ def is_core(path: Path) -> bool:
     return {*_KEYS} <= set(schema.names) and bool(_band_columns(schema, Told()))
 
 
-def cell_bytes(locator: Locator) -> bytes:
-    """The GeoTIFF of one band of one row."""
-    group, column = locator.place
-    (cell,) = _open(Path(locator.path)).read_row_group(group, columns=[column])[column].to_pylist()
-    return bytes(cell)
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(local_path(path))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{path.name} is no readable Parquet file: {str(error)[:120]}", hint="fetch the file again"
-        ) from None
-
-
 def _band_columns(schema: pa.Schema, told: Told) -> dict[str, str]:
     """Band → its column, in the order of bands."""
     columns = [field.name for field in schema if pa.types.is_binary(field.type)]
@@ -87,7 +72,7 @@ def _band_columns(schema: pa.Schema, told: Told) -> dict[str, str]:
 
 
 def _read_row(path: Path, group: int, bands: dict[str, str], told: Told) -> list[Scene]:
-    file = _open(path)
+    file = open_parquet(local_path(path))
     masks = ["cloud_mask"] if "cloud_mask" in file.schema_arrow.names else []
     times = [name for name in _TIMES if name in file.schema_arrow.names]
     columns = [*_KEYS, *times[:1], *bands.values(), *masks]

@@ -26,6 +26,7 @@ from rasterio.windows import Window
 
 from eocat.verify.errors import InputError
 
+from .cells import cell_bytes
 from .locator import Locator, parse_locator
 from .values import to_integers
 
@@ -268,8 +269,6 @@ def open_raster(path: str) -> Handle:
         return open_slice(locator)
     with _quietly():
         if locator.store == "parquet":
-            from .core_parquet import cell_bytes
-
             memory = MemoryFile(cell_bytes(locator))
             return RasterHandle(memory.open(driver="GTiff"), locator, beside=memory)
         return RasterHandle(DatasetReader(locator.path, driver=_drivers(locator.path)), locator)

@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from .. import canonical
+from ..authenticity import check_envelopes
 from ..bundle import ATTESTATION_FILE, with_local_names
-from ..check import check, check_envelopes
+from ..check import check
 from ..digest import Digests, digest_file
 from ..errors import ConfigError, Malformed, UsageError
 from ..evidence import ITEM_FILE, LOG_PROOF_FILE, asset_hrefs, read_envelopes, read_folder, read_limited

@@ -3,12 +3,15 @@
 What is copied is hashed on the way, from the same values: `Copied.root` is the Merkle root over the rows
 that went into the database, and the caller commits only if it is the signed one. Binary, because text
 would round times and print floats. Whole columns are joined at once, the columns of fixed width as one, and
-one block is made while the server takes the one before: PostgreSQL is what a load waits for.
+the next blocks are made while the server takes one: PostgreSQL is what a load waits for.
 """
 
 import struct
+import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +25,16 @@ from psycopg.rows import TupleRow
 
 from eocat.verify.errors import InputError
 from eocat.verify.geometry import MAX_WKB_BYTES
-from eocat.verify.leaves import fixed, input_digests, join_columns, times
-from eocat.verify.merkle import build_tiles, tree_of
+from eocat.verify.leaves import fixed, input_digests, join_columns, numbers, times
+from eocat.verify.merkle import HASH_BYTES, build_tiles, tree_of
 from eocat.verify.shard import RowBatch
 
 from .partitions import Partition
 from .projection import Projection
 
-BLOCK_ROWS = 2_048
+BLOCK_ROWS = 1_024
+AHEAD = 4  # blocks that are made or being made while one is sent
+TURN_S = 0.0002
 
 _FIXED = ("shard_id", "row", "start_time", "end_time", "input_digest")
 _VARIABLE = ("id", "geometry", "grid_cell", "source")
@@ -60,16 +65,17 @@ def copy_rows(
     projection: gives the rows their codes.
     Raises InputError for a row whose time has no date, and what reading the batches raises.
     """
-    leaves: list[bytes] = []
-    with connection.cursor() as cursor, cursor.copy(copy_statement(partition, projection)) as copy:
+    copied = Copied(0, b"")
+    statement = copy_statement(partition, projection)
+    with _short_turns(), connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_HEADER)
-        for hashes, data in _one_ahead(_blocks(partition, shard_id, batches, projection)):
-            copy.write(data)
-            leaves.append(hashes)
+        for block in _ahead(_blocks(partition, shard_id, batches, projection)):
+            if isinstance(block, Copied):
+                copied = block
+            else:
+                copy.write(block)
         copy.write(_TRAILER)
-    hashed = b"".join(leaves)
-    count = len(hashed) // 32
-    return Copied(count, tree_of(build_tiles(hashed), count).root())
+    return copied
 
 
 def copy_statement(partition: Partition, projection: Projection | None = None) -> sql.Composed:
@@ -81,23 +87,43 @@ def copy_statement(partition: Partition, projection: Projection | None = None) -
     )
 
 
-def _one_ahead(blocks: Iterator[tuple[bytes, Any]]) -> Iterator[tuple[bytes, Any]]:
-    """The same blocks; the next one is made in another thread while the caller sends this one."""
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """The threads of this process take short turns: else the sender waits while a thousand rows are hashed.
+
+    The server empties the socket's buffer in less than Python's 5 ms, and would then do nothing. Of two
+    copies at once the one that ends last may leave the shorter turns behind, which harms nothing.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _ahead(blocks: Iterator[Any]) -> Iterator[Any]:
+    """The same blocks; the next ones are made in another thread while the caller sends this one."""
     with ThreadPoolExecutor(1) as maker:
-        following = maker.submit(next, blocks, None)
-        while (block := following.result()) is not None:
-            following = maker.submit(next, blocks, None)
+        following = deque(maker.submit(next, blocks, None) for _ in range(AHEAD))
+        while (block := following.popleft().result()) is not None:
+            following.append(maker.submit(next, blocks, None))
             yield block
 
 
 def _blocks(
     partition: Partition, shard_id: int, batches: Iterable[RowBatch], projection: Projection | None = None
-) -> Iterator[tuple[bytes, Any]]:
-    """(leaf hashes, tuples) of a few rows at a time."""
+) -> Iterator[Any]:
+    """The tuples of a few rows at a time, as buffers; in the end what they come to, as Copied."""
+    leaves: list[bytes] = []
     for batch in batches:
         for first in range(0, len(batch), BLOCK_ROWS):
             block = batch.slice(first, BLOCK_ROWS)
-            yield block.leaf_hashes(), _format_tuples(partition, shard_id, block, projection)
+            leaves.append(block.leaf_hashes())
+            yield _format_tuples(partition, shard_id, block, projection)
+    hashes = b"".join(leaves)
+    count = len(hashes) // HASH_BYTES
+    yield Copied(count, tree_of(build_tiles(hashes), count).root())
 
 
 def _format_tuples(
@@ -141,20 +167,18 @@ def _fixed_fields(shard_id: int, block: RowBatch) -> NDArray[Any]:
 def _vector_field(vectors: NDArray[np.floating]) -> NDArray[Any]:
     """Vectors as pgvector receives them, each with its length before it."""
     count, dimension = vectors.shape
-    values = vectors.dtype.newbyteorder(">")
-    layout: list[tuple[Any, ...]] = [
-        ("bytes", ">i4"), ("dimension", ">u2"), ("unused", ">u2"), ("values", values, (dimension,))
-    ]  # fmt: skip
-    fields = np.zeros(count, layout)
-    fields["bytes"] = fields.dtype.itemsize - 4
-    fields["dimension"], fields["values"] = dimension, vectors
+    values = np.dtype(f"V{dimension * vectors.itemsize}")  # bytes: numpy would convert value by value
+    fields = np.empty(count, [("bytes", ">i4"), ("dimension", ">u2"), ("unused", ">u2"), ("values", values)])
+    fields["bytes"], fields["dimension"], fields["unused"] = fields.dtype.itemsize - 4, dimension, 0
+    big_endian = vectors.astype(vectors.dtype.newbyteorder(">"), order="C")
+    fields["values"] = big_endian.view(values)[:, 0]
     return fields
 
 
 def _field(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """A field's length, −1 for null, and its bytes."""
     values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    lengths = np.asarray(pc.fill_null(pc.binary_length(values), -1)).astype(">i4")
+    lengths = numbers(pc.fill_null(pc.binary_length(values), -1), "<i4").astype(">i4")
     return fixed(lengths), pc.fill_null(values, b"")
 
 

@@ -29,7 +29,7 @@ from eocat.verify.hit import from_microseconds
 from eocat.verify.merkle import build_tiles, tree_of
 from eocat.verify.projection import ATTESTATION, project
 from eocat.verify.row import UNKNOWN_INPUT
-from eocat.verify.shard import Shard
+from eocat.verify.shard import Shard, shard_schema
 from eocat.verify.statement import (
     PREDICATE_TYPE,
     ROWS,
@@ -139,8 +139,15 @@ def _read_parent(folder: Path) -> Parent:
     if tree_of(tiles, create.rows.count).root().hex() != create.rows.root:
         raise InputError(f"the rows in {folder} are not the signed ones", hint="eocat verify shows more")
     item = canonical.parse(evidence.item, what=ITEM_FILE)
-    table = pa.concat_tables([batch.table for batch in batches])
-    return Parent(folder, history, item, table, np.concatenate([batch.vectors for batch in batches]))
+    table, vectors = (
+        pa.concat_tables([batch.table for batch in batches]),
+        np.concatenate([batch.vectors for batch in batches]),
+    )
+    field = shard_schema(create.rows.dtype, create.rows.dimension).field("embedding")
+    table = table.append_column(
+        field, pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=field.type)
+    )
+    return Parent(folder, history, item, table, vectors)
 
 
 def _check_alike(parents: Sequence[Parent]) -> None:

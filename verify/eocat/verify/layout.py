@@ -18,12 +18,13 @@ FOOTER_BYTES = 1 << 20  # a row group takes 2 KB; Arrow spends 250 bytes on one 
 MAX_PAGES = 4096  # of one column in one row group
 _HEADER_BYTES = 1 << 16
 
-CODECS = {0: "UNCOMPRESSED", 1: "SNAPPY", 6: "ZSTD"}
+UNCOMPRESSED, PLAIN, RLE = 0, 0, 3
+CODECS = {UNCOMPRESSED: "UNCOMPRESSED", 1: "SNAPPY", 6: "ZSTD"}
 # DELTA_BYTE_ARRAY is not among them: it repeats a long prefix for a byte or two.
 ENCODINGS = {
-    0: "PLAIN",
+    PLAIN: "PLAIN",
     2: "PLAIN_DICTIONARY",
-    3: "RLE",
+    RLE: "RLE",
     5: "DELTA_BINARY_PACKED",
     8: "RLE_DICTIONARY",
     9: "BYTE_STREAM_SPLIT",
@@ -41,6 +42,7 @@ class Column:
     start: int
     stored_bytes: int
     values: int
+    codec: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Page:
     decoded_bytes: int
     stored_bytes: int
     values: int
+    encoding: int
+    level_encodings: tuple[int, int] | None  # definition's and repetition's, which only DATA names
 
 
 def read_row_groups(stream: BinaryIO) -> tuple[RowGroup, ...]:
@@ -130,21 +134,20 @@ def _column(chunk: Struct) -> Column:
     start = about[9, I64]
     if 0 < (dictionary := about.get((11, I64), 0)) < start:  # as Arrow's ComputeColumnChunkRange does
         start = dictionary
-    return Column(name, start, about[7, I64], about[5, I64])
+    return Column(name, start, about[7, I64], about[5, I64], codec)
 
 
 def _page(header: Struct, name: str) -> Page:
     try:
         kind = header[1, I32]
         own: Struct = header[_OWN_HEADER[kind], STRUCT]
-        page = Page(kind, header[2, I32], header[3, I32], own[1, I32])
-        encoding = own[_ENCODING[kind], I32]
+        levels = (own[3, I32], own[4, I32]) if kind == DATA else None
+        page = Page(kind, header[2, I32], header[3, I32], own[1, I32], own[_ENCODING[kind], I32], levels)
     except KeyError:
         raise Malformed(f"shard column {name} has a page header without a field that it needs") from None
     if min(page.decoded_bytes, page.stored_bytes, page.values) < 0:
         raise Malformed(f"shard column {name} has a page of negative size")
-    if encoding not in ENCODINGS:
-        raise Malformed(
-            f"shard column {name} has encoding {encoding}, expected one of {', '.join(ENCODINGS.values())}"
-        )
+    if page.encoding not in ENCODINGS:
+        expected = ", ".join(ENCODINGS.values())
+        raise Malformed(f"shard column {name} has encoding {page.encoding}, expected one of {expected}")
     return page

@@ -6,7 +6,6 @@ other is judged as a `Row`, one by one. Both ways accept and refuse the same row
 
 import hashlib
 import struct
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +19,9 @@ from .row import DTYPES, LEAF_FORMAT
 
 _RING_OF_FIVE = np.frombuffer(struct.pack("<BIII", 1, 3, 1, 5), np.uint8)  # of a WKB Polygon
 _RING_BYTES = _RING_OF_FIVE.size + 5 * 16
+_EXPONENT = np.uint64(0x7FF0 << 48)  # all its bits are set in NaN and infinity alone
+_NEGATIVE_ZERO = np.uint64(1 << 63)
+_BEFORE_VECTOR = [("start", "<i8"), ("end", "<i8"), ("digest", "V32"), ("dtype", "u1"), ("dimension", "<u4")]
 
 
 def unusual_rows(table: pa.Table) -> NDArray[np.intp]:
@@ -29,10 +31,10 @@ def unusual_rows(table: pa.Table) -> NDArray[np.intp]:
     plain &= _mask(pc.less(pc.binary_length(ids), 1 << 16)) & ~_mask(pc.match_substring(ids, "\x00"))
     start, end = times(table)
     plain &= start <= end
-    rings = np.flatnonzero(_mask(pc.equal(pc.binary_length(geometries), _RING_BYTES)))
-    joined = b"".join(geometries.take(pa.array(rings)).to_pylist())
+    rings = _mask(pc.equal(pc.binary_length(geometries), _RING_BYTES))
     right = np.zeros(len(plain), bool)
-    right[rings] = _are_rings(np.frombuffer(joined, np.uint8).reshape(-1, _RING_BYTES))
+    wkb = geometries.filter(pa.array(rings)).cast(pa.binary(_RING_BYTES))
+    right[rings] = _are_rings(np.frombuffer(wkb.buffers()[1], np.uint8).reshape(-1, _RING_BYTES))
     return np.flatnonzero(~(plain & right))
 
 
@@ -40,11 +42,13 @@ def hash_leaves(table: pa.Table, vectors: NDArray[np.floating]) -> bytes:
     """The leaf hashes of valid rows, 32 bytes each, in order. vectors: (N, D), of the table's rows."""
     count, dimension = vectors.shape
     ids, geometries = _flat(table["id"]).cast(pa.binary()), _flat(table["geometry"])
-    tail = np.empty(count, _tail_of(vectors.dtype, dimension))
+    whole = np.dtype(f"V{dimension * vectors.itemsize}")  # bytes: numpy would copy value by value
+    tail = np.empty(count, [*_BEFORE_VECTOR, ("vector", whole)])
     tail["start"], tail["end"] = times(table)
     tail["digest"] = input_digests(table)
     tail["dtype"], tail["dimension"] = DTYPES[vectors.dtype.name], dimension
-    tail["vector"] = vectors
+    little_endian = np.ascontiguousarray(vectors, vectors.dtype.newbyteorder("<"))
+    tail["vector"] = little_endian.view(whole)[:, 0]
     prefix = pa.scalar(b"\x00" + LEAF_FORMAT.encode() + b"\n", pa.binary())
     lengths = [numbers(pc.binary_length(column), "<i4") for column in (ids, geometries)]
     leaves = join_columns(
@@ -81,21 +85,12 @@ def join_columns(*columns: Any) -> pa.Array:
     return pc.binary_join_element_wise(*columns, pa.scalar(b"", pa.binary()))
 
 
-def _tail_of(dtype: np.dtype[Any], dimension: int) -> np.dtype[Any]:
-    value = dtype.newbyteorder("<")
-    fields: Sequence[tuple[Any, ...]] = [
-        ("start", "<i8"), ("end", "<i8"), ("digest", "V32"), ("dtype", "u1"), ("dimension", "<u4"),
-        ("vector", value, (dimension,)),
-    ]  # fmt: skip
-    return np.dtype(list(fields))
-
-
 def _are_rings(wkb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which of these are polygons of one closed ring of finite numbers without a negative zero."""
-    points = np.ascontiguousarray(wkb[:, _RING_OF_FIVE.size :]).view("<f8")
+    points = np.ascontiguousarray(wkb[:, _RING_OF_FIVE.size :]).view("<u8")
     return np.asarray(
         (wkb[:, : _RING_OF_FIVE.size] == _RING_OF_FIVE).all(axis=1)
-        & (np.isfinite(points) & ~((points == 0) & np.signbit(points))).all(axis=1)
+        & ((points & _EXPONENT != _EXPONENT) & (points != _NEGATIVE_ZERO)).all(axis=1)
         & (points[:, :2] == points[:, -2:]).all(axis=1)
     )
 

@@ -21,13 +21,14 @@ from .layout import FOOTER_BYTES, RowGroup, check_pages, read_row_groups
 from .leaves import hash_leaves, numbers, unusual_rows
 from .row import Row, check_vectors
 from .statement import Rows
+from .stride import first_value
 
 ROW_GROUP_ROWS = 16_384
 OTHER_BYTES_PER_ROW = 4096  # what all columns but the vector may decode to, per row on average
 ROW_GROUP_BYTES = 56 << 20  # what a row group may decode to: reading it then takes less than 512 MiB
 TEXT_COLUMNS = ["id", "geometry", "grid_cell", "source"]  # of any length, so a dictionary can hide their size
 
-_HASHED_ROWS = 1024  # at a time: their leaves stay in the processor's cache
+BATCH_ROWS = 1024  # at a time: their leaves stay in the processor's cache
 
 LEAF_COLUMNS = ["id", "geometry", "start_datetime", "end_datetime", "input_digest", "embedding"]
 
@@ -56,9 +57,12 @@ def shard_schema(dtype: str, dimension: int) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=name == "grid_cell") for name, kind in columns])
 
 
+_OTHER_COLUMNS = shard_schema("float16", 1).names[:-1]
+
+
 @dataclass(frozen=True, slots=True)
 class RowBatch:
-    """Rows `first` … of a shard. vectors: (N, D) in the shard's dtype; times: int64 µs since 1970 UTC."""
+    """Rows `first` … of a shard. vectors: (N, D) in the shard's dtype; table: the other columns."""
 
     first: int
     dtype: str
@@ -91,8 +95,8 @@ class RowBatch:
     def leaf_hashes(self) -> bytes:
         """The leaf hashes of these rows, 32 bytes each, in order; Malformed if one of them is no `Row`."""
         hashes = []
-        for first in range(0, len(self), _HASHED_ROWS):
-            part = self.slice(first, _HASHED_ROWS)
+        for first in range(0, len(self), BATCH_ROWS):
+            part = self.slice(first, BATCH_ROWS)
             check_vectors(part.vectors, f"rows {part.first} to {part.first + len(part) - 1}")
             unusual = unusual_rows(part.table)
             if unusual.size:  # made, and so judged
@@ -178,18 +182,41 @@ class Shard:
         return np.frombuffer(data, np.dtype(self.signed.dtype).newbyteorder("<"))[None, :]
 
     def batches(self) -> Iterator[RowBatch]:
-        """All rows in order, one row group at a time."""
+        """All rows in order, a few at a time: at most BATCH_ROWS, where their vectors can be read so."""
         first = 0
         for index, group in enumerate(self.groups):
             try:
                 self._check_pages(group)
-                table = self._decoded(self.file.read_row_group(index, use_threads=False))
-                vectors = self._vectors(table)
+                start = self._first_value(group)
+                names = _OTHER_COLUMNS if start is not None else None
+                table = self._decoded(self.file.read_row_group(index, columns=names, use_threads=False))
+                if start is None:
+                    vectors = self._vectors(table)
+                    yield RowBatch(first, self.signed.dtype, table.drop_columns("embedding"), vectors)
+                else:
+                    yield from self._by_stride(first, table, start)
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise Malformed(f"shard: row group {index} cannot be decoded: {_first_line(error)}") from None
-            yield RowBatch(first, self.signed.dtype, table, vectors)
-            first += table.num_rows
-            del table, vectors  # or two row groups would be held at once
+            first += group.rows
+            del table  # or two row groups would be held at once
+
+    def _first_value(self, group: RowGroup) -> int | None:
+        """Offset of the group's vectors in the file, if they lie there as they are."""
+        kind, size = self.file.schema.column(len(group.columns) - 1), np.dtype(self.signed.dtype).itemsize
+        if (kind.max_definition_level, kind.max_repetition_level) != (1, 1):
+            return None
+        return first_value(self.source, group.columns[-1], group.rows, self.signed.dimension, size)
+
+    def _by_stride(self, first: int, table: pa.Table, start: int) -> Iterator[RowBatch]:
+        """The rows of `table`, a row group's other columns, each few with their vectors."""
+        dtype = self.signed.dtype
+        for low in range(0, table.num_rows, BATCH_ROWS):
+            part = table.slice(low, BATCH_ROWS)
+            vectors = np.empty((part.num_rows, self.signed.dimension), np.dtype(dtype).newbyteorder("<"))
+            self.source.seek(start + low * _vector_bytes(self.signed))
+            if self.source.readinto(vectors) != vectors.nbytes:
+                raise Malformed("shard ends before its last vector")
+            yield RowBatch(first + low, dtype, part, vectors)
 
     def _decoded(self, table: pa.Table) -> pa.Table:
         """The row group in the shard's schema, if its text columns are not longer than they may be."""

@@ -5,7 +5,7 @@
 On a database of its own, in one run, in turns, medians of the rounds:
 
     raw COPY      the shard's rows as a ready buffer of PostgreSQL's binary COPY, one write
-    load          the same rows by `copy_rows`: read from the shard, judged, hashed to the signed root, formed
+    load          the same rows by `copy_rows`: read from the shard, judged, hashed to signed leaves, formed
     register      all of it: signature, digests and rows verified, load, log (an index only above 20,000 rows)
     pypgstac      the same Items by pypgstac's loader (`insert`), in a process that has started
     register      as many shards of one row each: each is verified by itself
@@ -41,6 +41,7 @@ from eocat.catalog.cluster import Cluster
 from eocat.catalog.database import Database, find_database
 from eocat.catalog.partitions import Partition
 from eocat.catalog.schema import migrate
+from eocat.verify.merkle import build_tiles, tree_of
 from eocat.verify.shard import RowBatch, Shard
 from eocat.verify.statement import Rows
 
@@ -90,15 +91,17 @@ def vectors(database: Database, out: Path, count: int, dimension: int, rounds: i
         def batches() -> Iterator[RowBatch]:
             return Shard.open(folder / "embeddings.parquet", rows).batches()
 
-        *blocks, _ = _blocks(partition, 1, batches())
-        ready = _HEADER + b"".join(map(bytes, blocks)) + _TRAILER
+        blocks = list(_blocks(partition, 1, batches()))
+        ready = _HEADER + b"".join(bytes(data) for _, data in blocks) + _TRAILER
+        leaves = b"".join(hashes for hashes, _ in blocks)
+        assert tree_of(build_tiles(leaves), count).root().hex() == root
 
         def raw() -> None:
             with connection.cursor() as cursor, cursor.copy(copy_statement(partition)) as copy:
                 copy.write(ready)
 
         def ours() -> None:
-            assert copy_rows(connection, partition, 1, batches()).root.hex() == root
+            assert copy_rows(connection, partition, 1, batches()) == leaves
 
         spent: dict[str, list[Spent]] = {"raw COPY": [], "load": []}
         for _ in range(rounds):

@@ -5,13 +5,14 @@ For each shard's folder, under a lock on its collection:
     1 verify    the folder against the operator's policy; what is not VERIFIED is refused with its outcome
     2 compare   known already with the same payload: nothing to do; with another: refused, never overwritten
     3 load      shard, rows, events and Item in one transaction; the registrar's REGISTER among the events
-    4 compare   the root over the rows that were copied, and the file's digest, with the signed ones; commit
+    4 compare   the leaf hashes of what was copied with those under the signed root, digests again; commit
 
 What is committed is thus what was signed, whatever happened to the file between 1 and 3. Indexes, extents
 and queryables follow once for all shards of a collection; a crash before them leaves answers slower. At the
 end the log takes up all events (log.py). An item that is known may bring events that follow the stored ones.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,11 +25,12 @@ from psycopg.types.json import Jsonb
 
 from eocat.verify import canonical
 from eocat.verify.check import check
-from eocat.verify.content import EMBEDDINGS
+from eocat.verify.content import EMBEDDINGS, ROW_HASHES
 from eocat.verify.digest import digest_file
 from eocat.verify.errors import EocatError, InputError
-from eocat.verify.evidence import ITEM_FILE, Evidence, read_folder
+from eocat.verify.evidence import ITEM_FILE, Evidence, read_folder, read_limited
 from eocat.verify.history import BrokenHistory, Status
+from eocat.verify.merkle import HASH_BYTES, tiles_bytes
 from eocat.verify.policy import Policy
 from eocat.verify.report import Outcome, Report
 from eocat.verify.shard import RowBatch, Shard
@@ -331,7 +333,7 @@ def _load(
         vector_index.store_projection(connection, names[0], projection)
     copied = copy_rows(connection, shard.partition, inserted[0], _batches([shard]), projection)
     signed = shard.statement.files[EMBEDDINGS].sha256
-    if copied.root.hex() != create.rows.root or digest_file(path).sha256 != signed:
+    if copied != _verified_leaves(shard) or digest_file(path).sha256 != signed:
         raise Refused(f"{path} changed while it was being registered", Outcome.TAMPERED)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [PGSTAC_LOCK])  # last, and so held briefly
     try:
@@ -340,6 +342,15 @@ def _load(
         load_item(connection, item, documents)
     except psycopg.errors.UniqueViolation:
         raise Refused(f"the catalogue holds another Item {create.item}; nothing is overwritten") from None
+
+
+def _verified_leaves(shard: Verified) -> bytes:
+    """The leaf hashes that step 1 found under the signed root: the row-hashes file with the signed digest."""
+    path, count = shard.evidence.files[ROW_HASHES], shard.create.rows.count
+    data = read_limited(path, tiles_bytes(count))
+    if hashlib.sha256(data).hexdigest() != shard.statement.files[ROW_HASHES].sha256:
+        raise Refused(f"{path} changed while it was being registered", Outcome.TAMPERED)
+    return data[: count * HASH_BYTES]
 
 
 def _batches(shards: Iterable[Verified]) -> Iterator[RowBatch]:

@@ -1,7 +1,7 @@
 """Rows of a shard as PostgreSQL's binary COPY of `eocat.chip` (PostgreSQL manual, COPY, "Binary Format").
 
-What is copied is hashed on the way, from the same values: `Copied.root` is the Merkle root over the rows
-that went into the database, and the caller commits only if it is the signed one. Binary, because text
+What is copied is hashed on the way, from the same values, and the caller commits only if the leaf hashes of
+the rows that went into the database are those under the signed root. Binary, because text
 would round times and print floats. Whole columns are joined at once, the columns of fixed width as one, and
 the next blocks are made while the server takes one: PostgreSQL is what a load waits for.
 """
@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,11 @@ from psycopg.rows import TupleRow
 from eocat.verify.errors import InputError
 from eocat.verify.geometry import MAX_WKB_BYTES
 from eocat.verify.leaves import fixed, input_digests, join_columns, numbers, times
-from eocat.verify.merkle import HASH_BYTES, build_tiles, tree_of
-from eocat.verify.shard import RowBatch
+from eocat.verify.shard import BATCH_ROWS, RowBatch
 
 from .partitions import Partition
 from .projection import Projection
 
-BLOCK_ROWS = 1_024
 AHEAD = 4  # blocks that are made or being made while one is sent
 TURN_S = 0.0002
 
@@ -45,37 +42,27 @@ _YEARS_US = (-62_135_596_800_000_000, 253_402_300_799_999_999)  # years 1 to 999
 _EWKB_SRID = 0x20000000
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """What went into the database: the number of rows and the root over their leaf hashes."""
-
-    rows: int
-    root: bytes
-
-
 def copy_rows(
     connection: psycopg.Connection[TupleRow],
     partition: Partition,
     shard_id: int,
     batches: Iterable[RowBatch],
     projection: Projection | None = None,
-) -> Copied:
+) -> bytes:
     """COPY all `batches` of one shard into the collection's partition; nothing is committed.
 
-    projection: gives the rows their codes.
+    projection: gives the rows their codes. Returns the leaf hashes of what was copied, 32 bytes a row.
     Raises InputError for a row whose time has no date, and what reading the batches raises.
     """
-    copied = Copied(0, b"")
+    leaves: list[bytes] = []
     statement = copy_statement(partition, projection)
     with _short_turns(), connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_HEADER)
-        for block in _ahead(_blocks(partition, shard_id, batches, projection)):
-            if isinstance(block, Copied):
-                copied = block
-            else:
-                copy.write(block)
+        for hashes, data in _ahead(_blocks(partition, shard_id, batches, projection)):
+            copy.write(data)
+            leaves.append(hashes)
         copy.write(_TRAILER)
-    return copied
+    return b"".join(leaves)
 
 
 def copy_statement(partition: Partition, projection: Projection | None = None) -> sql.Composed:
@@ -102,7 +89,7 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _ahead(blocks: Iterator[Any]) -> Iterator[Any]:
+def _ahead(blocks: Iterator[tuple[bytes, Any]]) -> Iterator[tuple[bytes, Any]]:
     """The same blocks; the next ones are made in another thread while the caller sends this one."""
     with ThreadPoolExecutor(1) as maker:
         following = deque(maker.submit(next, blocks, None) for _ in range(AHEAD))
@@ -113,17 +100,12 @@ def _ahead(blocks: Iterator[Any]) -> Iterator[Any]:
 
 def _blocks(
     partition: Partition, shard_id: int, batches: Iterable[RowBatch], projection: Projection | None = None
-) -> Iterator[Any]:
-    """The tuples of a few rows at a time, as buffers; in the end what they come to, as Copied."""
-    leaves: list[bytes] = []
+) -> Iterator[tuple[bytes, Any]]:
+    """(leaf hashes, tuples) of a few rows at a time."""
     for batch in batches:
-        for first in range(0, len(batch), BLOCK_ROWS):
-            block = batch.slice(first, BLOCK_ROWS)
-            leaves.append(block.leaf_hashes())
-            yield _format_tuples(partition, shard_id, block, projection)
-    hashes = b"".join(leaves)
-    count = len(hashes) // HASH_BYTES
-    yield Copied(count, tree_of(build_tiles(hashes), count).root())
+        for first in range(0, len(batch), BATCH_ROWS):
+            block = batch.slice(first, BATCH_ROWS)
+            yield block.leaf_hashes(), _format_tuples(partition, shard_id, block, projection)
 
 
 def _format_tuples(

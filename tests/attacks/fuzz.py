@@ -242,7 +242,12 @@ class Fuzzer:
 
 
 def judge(
-    targets: list[str], *, trust: Path, rows_only: bool = False, files: Path | None = None
+    targets: list[str],
+    *,
+    trust: Path,
+    rows_only: bool = False,
+    files: Path | None = None,
+    log: str | None = None,
 ) -> list[dict[str, Any]]:
     """What `eocat verify TARGET… --trust … --json` says of each; an error that ends the command is of all."""
     out = io.StringIO()
@@ -250,7 +255,7 @@ def judge(
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
             verify(
                 targets, trust=trust, require=None, rows_only=rows_only, sources=None, files=files,
-                recompute=0,                 api="http://127.0.0.1:1", as_json=True,
+                recompute=0, log=log, api="http://127.0.0.1:1", as_json=True,
             )  # fmt: skip
     except typer.Exit as exited:
         reports: list[dict[str, Any]] = json.loads(out.getvalue())

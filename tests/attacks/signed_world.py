@@ -103,17 +103,17 @@ def make_world(folder: Path, now: datetime | None = None) -> World:
     }
     log = MadeLog(LOG)
     for made in shards.values():
-        _sign_next(made, "REGISTER", REGISTRAR, log=LOG.name)
+        sign_next(made, "REGISTER", REGISTRAR, log=LOG.name)
         log.add(*made.attestation.read_bytes().splitlines())
     log.publish(earlier)
     again = log.cosign(len(log.entries), today)  # as a log whose witnesses come back every day
     early = [_state(f"{name} at first", made, log, newest=again) for name, made in shards.items()]
     hits = [_hit(shards[name], row) for name in ("alpha", "beta") for row in (0, 2)]
     log.add(
-        _sign_next(shards["alpha"], "COPY", MIRROR),
+        sign_next(shards["alpha"], "COPY", MIRROR),
         _update(shards["alpha"]),
-        _sign_next(shards["gamma"], "WITHDRAW", PRODUCER),
-        _sign_next(shards["delta"], "SUPERSEDE", PRODUCER, successor="s2/beta"),
+        sign_next(shards["gamma"], "WITHDRAW", PRODUCER),
+        sign_next(shards["delta"], "SUPERSEDE", PRODUCER, successor="s2/beta"),
     )
     log.publish(today)
     late = [_state(f"{name} at last", made, log) for name, made in shards.items()]
@@ -174,7 +174,7 @@ def _hit(made: Made, row: int) -> bytes:
     return json.dumps(hit).encode()
 
 
-def _sign_next(made: Made, event: str, key: Key, **members: Any) -> bytes:
+def sign_next(made: Made, event: str, key: Key, **members: Any) -> bytes:
     """One more event of the item, in its folder; the envelope."""
     held = made.attestation.read_bytes().splitlines()
     envelope = signed_event(event_after(held, event, **members), key)
@@ -186,14 +186,14 @@ def _update(made: Made) -> bytes:
     item = made.item
     item["bbox"] = [10.5, 45.5, 11.25, 46.25]
     made.write_item(item)
-    return _sign_next(made, "UPDATE", PRODUCER, projection=project(item).model_dump())
+    return sign_next(made, "UPDATE", PRODUCER, projection=project(item).model_dump())
 
 
 def _stranger(folder: Path, today: str) -> State:
     """The same item and rows by another producer, in another log under the same witnesses."""
     made = make_shard(folder / "stranger" / "alpha", item_id="alpha", signers=(STRANGER,))
     log = MadeLog(OTHER_LOG)
-    _sign_next(made, "REGISTER", STRANGER, log=OTHER_LOG.name)
+    sign_next(made, "REGISTER", STRANGER, log=OTHER_LOG.name)
     log.add(*made.attestation.read_bytes().splitlines())
     log.publish(today)
     return _state("alpha of a stranger", made, log)

@@ -1,8 +1,8 @@
 """Attack 75: who owns database and log files edits a row, an Item, an event, a tile, and verify sees it."""
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import requests
 from catalogue import new_database, running
+from fuzz import judge
 from kill_registrations import policy_of
 from log_world import LogWorld, without_triggers
+from make_notes import Signer, note_of
 from witnesses import served
 
 from eocat.catalog.cosign import witnesses_path
@@ -19,8 +21,10 @@ from eocat.catalog.database import Database
 from eocat.catalog.keyring import ensure_keyring
 from eocat.verify.check import check
 from eocat.verify.edge.fetch import fetch_item
-from eocat.verify.errors import LogViolation, Malformed, Unavailable
+from eocat.verify.errors import Malformed, Unavailable
 from eocat.verify.hit import check_hit
+from eocat.verify.log.checkpoint import parse_checkpoint
+from eocat.verify.log.note import ED25519, parse_note
 from eocat.verify.policy import Policy
 from eocat.verify.report import Outcome
 
@@ -115,17 +119,93 @@ def test_attack_75_an_event_is_edited(site: Site) -> None:
 LIES = (Outcome.TAMPERED, Outcome.FORGED, Outcome.HISTORY_BROKEN, Outcome.LOG_VIOLATION, Outcome.MALFORMED)
 
 
-def test_attack_75_hashes_and_tiles_of_the_log_are_edited(site: Site) -> None:
-    """What is proven from a hash that lies leads to no root that witnesses saw; a tile is for the audit."""
+@pytest.fixture
+def command(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[int, str]]:
+    """`eocat verify URL` of s3: the exit code, and what the step `tiles` says."""
+    monkeypatch.setenv("EOCAT_HOME", str(tmp_path / "home"))
+    trust = tmp_path / "policy.json"
+    trust.write_text(site.policy.model_dump_json())
+
+    def verify() -> tuple[int, str]:
+        [report] = judge([f"{site.url}/collections/demo/items/s3"], trust=trust)
+        return report["exitCode"], "".join(one["text"] for one in report["steps"] if one["name"] == "tiles")
+
+    return verify
+
+
+@contextmanager
+def edited(path: Path, change: Callable[[bytes], bytes | None]) -> Iterator[None]:
+    """The file with other bytes (None: gone), and as it was at the end."""
+    data = path.read_bytes()
+    mode = path.stat().st_mode
+    path.unlink()
+    if (changed := change(data)) is not None:
+        path.write_bytes(changed)
+    try:
+        yield
+    finally:
+        path.write_bytes(data)
+        path.chmod(mode)
+
+
+def log_files(site: Site) -> list[Path]:
+    """The tile of the log's hashes and its bundle, both partial."""
+    found = [path for path in (site.world.home / "log" / "tile").rglob("*") if path.is_file()]
+    newest = max(int(path.name) for path in found)
+    return [path for path in found if int(path.name) == newest]
+
+
+def test_attack_75_the_files_of_the_log_are_edited(
+    site: Site, command: Callable[[], tuple[int, str]]
+) -> None:
+    """The service's proofs come from the database; the files must tell the same story."""
+    code, text = command()
+    assert code == 0
+    assert "of the log's files" in text
+    tile, bundle = sorted(log_files(site))
+    assert "entries" in str(bundle)
+    for path in (tile, bundle):
+        for at in (3, 40, -1):
+            with edited(path, lambda data, at=at: flipped(data, at)):  # type: ignore[misc]
+                assert command()[0] == Outcome.LOG_VIOLATION.value, (path.name, at)
+        with edited(path, lambda data: data[:-1]):
+            assert command()[0] == Outcome.LOG_VIOLATION.value
+        with edited(path, lambda _: None):
+            code, text = command()
+            assert code == Outcome.UNAVAILABLE.value
+            assert "/log/tile/" in text
+    note = site.world.home / "log" / "checkpoint"
+    stranger = Signer(ensure_keyring(site.world.home).verifier.name, ED25519, 9)
+    for change, outcome in {
+        lambda data: data.replace(b"\n", b"\n1", 1): Outcome.FORGED,  # another size
+        lambda data: other_key(data, stranger): Outcome.UNTRUSTED,
+        lambda data: data[:60]: Outcome.MALFORMED,
+        lambda _: None: Outcome.UNAVAILABLE,
+    }.items():
+        with edited(note, change):
+            assert command()[0] == outcome.value, outcome
+    older = site.world.home / "log" / "cosigned"
+    first = min(older.glob("[0-9]*"), key=lambda path: int(path.name))
+    with edited(note, lambda _: first.read_bytes()):
+        assert command()[0] == Outcome.LOG_VIOLATION.value
+    assert command()[0] == 0
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+def other_key(note: bytes, signer: Signer) -> bytes:
+    """The checkpoint as another key of that name would have signed it."""
+    text = parse_note(note).text
+    return note_of(parse_checkpoint(text), signer.sign(text))
+
+
+def test_attack_75_hashes_of_the_log_are_edited(site: Site) -> None:
+    """What is proven from a hash that lies leads to no root that witnesses saw."""
     world = site.world
-    tiles = [path for path in (world.home / "log" / "tile" / "0").rglob("*") if path.is_file()]
-    for tile in tiles:
-        data = bytearray(tile.read_bytes())
-        data[::32] = bytes(byte ^ 1 for byte in data[::32])  # a bit of every hash
-        tile.chmod(0o644)
-        tile.write_bytes(data)
-    with pytest.raises(LogViolation):
-        world.audit(site.folder / "memory")
     without_triggers(
         world.database,
         "UPDATE eocat.log_hash SET hash = sha256(hash)",

@@ -237,3 +237,22 @@ def test_attack_60_an_item_id_cannot_be_ground(scenes: Path, tmp_path: Path, hon
     first, second = (judged(shard, scenes, 5)[1].facts for _ in range(2))
     assert first["seed"] != second["seed"], "without a log, the verifier draws for itself"
     assert first["rows"] == draw_rows(bytes.fromhex(first["seed"]), 64, 5)
+
+
+def test_rows_drawn_by_the_user(scenes: Path, tmp_path: Path, honest: FloatEncoder) -> None:
+    """By a seed of the user's own, whatever the log says: the same draw again, and it says who drew."""
+    folder = produced(scenes, tmp_path, honest)
+    seed = bytes(range(32))
+    reports = [
+        check(
+            read_folder(folder), policy_for(SIGNER), now=datetime.now(UTC), sources=scenes, recompute=9,
+            require=2, seed=seed,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for report in reports:
+        (step,) = [step for step in report.steps if step.name == "recompute"]
+        assert step.facts["seed"] == seed.hex()
+        assert step.facts["checkpoint"] is None
+        assert step.facts["rows"] == draw_rows(seed, 64, 9)
+        assert step.text.endswith("drawn by the verifier")

@@ -219,3 +219,16 @@ def test_any_json_file_gets_an_outcome(value: Any, trust: Path, tmp_path: Path) 
 def test_no_target_is_a_wrong_call(tmp_path: Path) -> None:
     assert run("verify", cwd=tmp_path).returncode == 2
     assert run("verify", "x", "--require", "9", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("seed", ["0" * 63, "A" * 64, "Random", ""])
+def test_a_seed_is_the_word_random_or_32_bytes(seed: str, made: Made, trust: Path, tmp_path: Path) -> None:
+    ran = run("verify", made.folder, "--trust", trust, "--recompute", "3", "--seed", seed, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "64 lower-case hex digits" in ran.stderr
+
+
+def test_a_seed_without_rows_to_draw_is_a_wrong_call(made: Made, trust: Path, tmp_path: Path) -> None:
+    ran = run("verify", made.folder, "--trust", trust, "--seed", "random", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "--recompute" in ran.stderr

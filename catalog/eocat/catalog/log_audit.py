@@ -26,12 +26,12 @@ from eocat.verify.log.checkpoint import Checkpoint
 from eocat.verify.log.entry import Entry, entry_of, parse_entry
 from eocat.verify.log.heads import CollectionHeads, Head, Heads, SortedTree, is_heads, parse_heads
 from eocat.verify.log.note import MAX_NOTE_BYTES, VerifierKey
-from eocat.verify.log.tiles import MAX_ENTRY_BYTES, Tile, parse_bundle, tiles_between
+from eocat.verify.log.tiles import MAX_ENTRY_BYTES, Tile, first_of, parse_bundle, tiles_between
 from eocat.verify.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, build_tiles, leaf_hash, tree_of
 from eocat.verify.statement import Statement
 
 from .log_evidence import open_checkpoint, write_evidence
-from .log_files import LogFolder, first_of
+from .log_files import LogFolder
 
 MAX_BUNDLE_BYTES = TILE_WIDTH * (MAX_ENTRY_BYTES + 2)
 

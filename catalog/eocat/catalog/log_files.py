@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eocat.verify.errors import LogViolation, Unavailable
-from eocat.verify.log.tiles import Tile, parse_bundle
-from eocat.verify.merkle import HASH_BYTES
+from eocat.verify.log.tiles import Tile, first_of
 
 from .durable import replace_file
 
@@ -85,13 +84,3 @@ class LogFolder:
             except FileNotFoundError:
                 continue
         raise Unavailable(f"the log in {self.path} has no {tile.path}")
-
-
-def first_of(wanted: Tile, found: Tile, data: bytes) -> bytes:
-    """The bytes of a partial tile, from those of the same or the complete one."""
-    if wanted == found:
-        return data
-    if wanted.level is not None:
-        return data[: wanted.width * HASH_BYTES]
-    entries = parse_bundle(data, found.width)[: wanted.width]
-    return data[: sum(2 + len(entry) for entry in entries)]

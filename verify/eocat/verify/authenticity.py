@@ -12,7 +12,7 @@ from .attested import check_receipts
 from .dsse import PAYLOAD_TYPE, Envelope, parse_envelope
 from .events import AnyStatement, parse_event
 from .history import ROLES, BrokenHistory, History, Status, replay
-from .logged import check_logged
+from .logged import Proven, check_logged
 from .policy import Policy, Role, TrustedKey
 from .report import Outcome, Step
 from .statement import Create, Statement, parse_time
@@ -32,6 +32,7 @@ class Trust:
     replayed: History | None = None
     seen_by: datetime | None = None  # when witnesses had seen the CREATE
     checkpoint: str | None = None  # the newest cosigned note, where the log step holds
+    proven: Proven | None = None  # what was shown of the log
     receipts: Step | None = None  # what auditors say (attested.py)
 
     @property
@@ -70,6 +71,7 @@ def check_envelopes(
         replayed,
         logged.seen[0] if logged.seen else None,
         logged.checkpoint,
+        logged.proven,
         check_receipts(list(zip(replayed.receipts, auditors, strict=True))),
     )
 

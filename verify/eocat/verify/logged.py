@@ -11,14 +11,16 @@ says nothing. (Later never helps a key that has ended. It can help one whose tim
 signature alone never showed either: whoever holds the key can sign again.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from .errors import Malformed
 from .history import Status
 from .log.absence import check_absence, parse_absence
-from .log.entry import entry_of
+from .log.checkpoint import Checkpoint
+from .log.entry import entry_of, format_entry
+from .log.heads import Heads, format_heads
 from .log.item_proof import LogProofFailed, check_log_proof, parse_item_proof
 from .log.note import Note, format_note, parse_note, signed_by
 from .log.quorum import Judged, LogPolicy, parse_log_policy
@@ -28,12 +30,21 @@ from .statement import format_time
 
 
 @dataclass(frozen=True, slots=True)
+class Proven:
+    """The newest checkpoint, and the entries that its tree holds: the item's events and the head map."""
+
+    checkpoint: Checkpoint
+    entries: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Logged:
     """The step; where witnesses cosigned, also when they had seen each event, and what they signed last."""
 
     step: Step
     seen: tuple[datetime, ...] = ()  # never earlier for a later event
     checkpoint: str | None = None
+    proven: Proven | None = None  # what the proof has shown of the log, where the step holds
 
 
 def check_logged(
@@ -48,7 +59,7 @@ def check_logged(
     try:
         document = parse_item_proof(proof)
         judged = [policy.judge(one.note.encode(), now) for one in document.checkpoints]
-        if (failed := _check_checkpoints(judged)) is not None:
+        if (failed := check_checkpoints(judged)) is not None:
             return Logged(failed)
         entries = [entry_of(envelope) for envelope in envelopes]
         check_log_proof(document, entries, status, [one.checkpoint for one in judged])
@@ -63,8 +74,13 @@ def check_logged(
     times = _witnessed(judged)
     seen = tuple(times[event.checkpoint] for event in document.events)
     step = _fresh(f"{where}, seen {format_time(seen[-1])}", newest, policy, trust, now)
+    if step.outcome is not None:
+        return Logged(step, seen)
+    held = {place.index: format_entry(entry) for place, entry in zip(document.events, entries, strict=True)}
+    top = document.heads.collections
+    held[document.heads.index] = format_heads(Heads(top.count, top.root))
     return Logged(
-        step, seen, _reduced(document.checkpoints[-1].note, policy) if step.outcome is None else None
+        step, seen, _reduced(document.checkpoints[-1].note, policy), Proven(newest.checkpoint, held)
     )
 
 
@@ -74,7 +90,7 @@ def check_absent(proof: bytes, collection: str, item: str, trust: LogTrust, now:
     try:
         document = parse_absence(proof)
         judged = policy.judge(document.checkpoint.encode(), now)
-        if (failed := _check_checkpoints([judged])) is not None:
+        if (failed := check_checkpoints([judged])) is not None:
             return failed
         check_absence(document, collection, item, judged.checkpoint)
     except Malformed as error:
@@ -109,7 +125,7 @@ def _fresh(what: str, newest: Judged, policy: LogPolicy, trust: LogTrust, now: d
     return Step("log", text, Outcome.STALE if age > limit else None)
 
 
-def _check_checkpoints(judged: Sequence[Judged]) -> Step | None:
+def check_checkpoints(judged: Sequence[Judged]) -> Step | None:
     """Of an older one, a listed log's signature is asked, and that nothing in it is forged."""
     for one in judged:
         if one.forged:

@@ -1,9 +1,10 @@
 """Step 8: some rows are made again from the source scene, and must come out the same (level 5).
 
 The rows are drawn where the producer could not foresee them: the seed is SHA-256 of the newest cosigned
-checkpoint and the item's name, or the verifier's own randomness where there is no log. 59 rows find a
-corruption of 5 % of them with 95 %, 299 rows one of 1 %. The verifier cannot encode: the producer room offers
-that through the entry point group `eocat.recompute`. A row's input digest tells a source that differs from a
+checkpoint and the item's name. It is the verifier's own where there is no log, or where the user wants it
+so (a log's owner can have its checkpoint cosigned again until a draw pleases). 59 rows find a corruption of
+5 % of them with 95 %, 299 rows one of 1 %. The verifier cannot encode: the producer room offers that
+through the entry point group `eocat.recompute`. A row's input digest tells a source that differs from a
 model that does; how close the vectors must be is said in closeness.py.
 """
 
@@ -72,10 +73,12 @@ def check_recompute(
     wanted: int,
     checkpoint: str | None,
     caps: Mapping[str, int],
+    chosen: bytes | None = None,
 ) -> Step:
     """The step over `wanted` rows; 0: not run. `shard` has passed the steps before.
 
-    checkpoint: the cosigned note that draws the rows, where there is one. caps: of closeness.py.
+    checkpoint: the cosigned note that draws the rows, where there is one. chosen: the user's own seed, which
+    then draws them. caps: of closeness.py.
     """
     if not wanted:
         return Step(STEP, "not run (--recompute 59)", checked=False)
@@ -92,7 +95,8 @@ def check_recompute(
         if band is None:
             text = f"the statement does not say how closely encoder {create.encoder.name} can be run again"
             raise NotRecomputable("no-promise", text)
-        seed = seed_of(checkpoint, create.item)
+        checkpoint = None if chosen else checkpoint
+        seed = chosen or seed_of(checkpoint, create.item)
         numbers = draw_rows(seed, create.rows.count, wanted)
         rows, windows = _read_rows(Shard.open(shard, create.rows), numbers)
         again = _hook()(create, windows, sources)
@@ -100,7 +104,7 @@ def check_recompute(
         return _inconclusive(error.cause, str(error))
     except EocatError as error:
         return _inconclusive("failed", str(error))
-    drawn = {"wanted": wanted, "seed": seed.hex(), "checkpoint": checkpoint, "rows": numbers}
+    drawn: dict[str, Any] = {"wanted": wanted, "seed": seed.hex(), "checkpoint": checkpoint, "rows": numbers}
     return _compared(numbers, rows, again, band, drawn)
 
 
@@ -141,7 +145,8 @@ def _compared(
         text = f"{_some(model, numbers)}: same pixels, another vector, {worst:.2g} away, {band.text}"
         return _verdict("model-differs", text, facts)
     how = "bit for bit the same" if band.is_exact else f"at most {worst:.2g} away, {band.text}"
-    return _verdict("same", f"{len(rows)} rows made again from the source, {how}", facts)
+    drawer = "the log's checkpoint" if facts["checkpoint"] else "the verifier"
+    return _verdict("same", f"{len(rows)} rows made again from the source, {how}; drawn by {drawer}", facts)
 
 
 def _some(bad: Sequence[int], numbers: Sequence[int]) -> str:

@@ -9,7 +9,6 @@ Every file is renamed into its place whole. The folder of a publisher keeps its 
 says what is signed.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +26,7 @@ from ..projection import differences, project
 from ..report import Report
 from ..statement import Projection, Statement
 from .fetch import Documents, fetch_documents, resume
+from .log_place import log_beside, write_whole
 from .target import AUTHENTIC, Question
 
 Progress = Callable[[str, int, int], None]
@@ -58,14 +58,14 @@ def bring(url: str, folder: Path, question: Question, progress: Progress = lambd
                 files[key].unlink()
             return report
         if evidence.log_proof:  # 3
-            _write(folder / LOG_PROOF_FILE, evidence.log_proof)
+            write_whole(folder / LOG_PROOF_FILE, evidence.log_proof)
         else:
             (folder / LOG_PROOF_FILE).unlink(missing_ok=True)
-        _write(folder / ATTESTATION_FILE, b"".join(line + b"\n" for line in evidence.envelopes))
-        _write(folder / ITEM_FILE, item)
+        write_whole(folder / ATTESTATION_FILE, b"".join(line + b"\n" for line in evidence.envelopes))
+        write_whole(folder / ITEM_FILE, item)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}") from None
-    return question.of(read_folder(folder))
+    return question.of(read_folder(folder), log_beside(url))
 
 
 def _check_same(folder: Path, envelopes: tuple[bytes, ...]) -> None:
@@ -114,13 +114,3 @@ def _bring_files(
         else:
             files[key] = part
     return files
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)

@@ -3,6 +3,8 @@
 # Heavy imports (cryptography, pyarrow, pydantic) stand inside the commands, so that `--help` is quick.
 
 import os
+import re
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ConfigError, EocatError, Malformed, Unavailable, UsageError
+from ..home import home
 from .offline_cli import DEFAULT_API as DEFAULT_API  # also for the other rooms' commands
 from .offline_cli import Api
 from .offline_cli import app as offline_app
@@ -57,9 +60,24 @@ def verify(
     recompute: Annotated[
         int, typer.Option(min=0, metavar="K", help="Make K rows again from --sources, for level 5.")
     ] = 0,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="random|HEX",
+            help="What draws the rows of --recompute: this machine, or 64 hex digits (default: the log's "
+            "newest cosigned checkpoint; without a log, this machine).",
+        ),
+    ] = None,
     receipt: Annotated[
         Path | None,
         typer.Option(help="Write what --recompute found of the one TARGET here, for 'eocat attest'."),
+    ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="URL or folder of the log's own files (default: those of the catalogue that is asked).",
+        ),
     ] = None,
     api: Api = DEFAULT_API,
     as_json: Json = False,
@@ -74,7 +92,18 @@ def verify(
             "--receipt belongs to one TARGET with --recompute", hint="eocat verify TARGET --sources …"
         )
     now = datetime.now(UTC)
-    question = Question(load_policy(trust, now), now, require, rows_only, sources, recompute, files)
+    question = Question(
+        load_policy(trust, now),
+        now,
+        require,
+        rows_only,
+        sources,
+        recompute,
+        _seed(seed, recompute),
+        files,
+        log,
+        home(),
+    )
     reports = []
     for target in targets:
         try:
@@ -90,6 +119,21 @@ def verify(
         _write_receipt(receipt, reports[0], now)
     outcomes = {report.outcome for report in reports}
     raise typer.Exit(next(outcome for outcome in PRECEDENCE if outcome in outcomes).value)
+
+
+def _seed(given: str | None, recompute: int) -> bytes | None:
+    """The 32 bytes that draw the rows, where the user says how."""
+    if given is None:
+        return None
+    if not recompute:
+        raise UsageError(
+            "--seed belongs to --recompute", hint="eocat verify TARGET --recompute 59 --seed random"
+        )
+    if given == "random":
+        return secrets.token_bytes(32)
+    if not re.fullmatch(r"[0-9a-f]{64}", given):
+        raise UsageError(f"--seed {given[:80]!r} is neither 'random' nor 64 lower-case hex digits")
+    return bytes.fromhex(given)
 
 
 def _write_receipt(path: Path, report: "Report", now: datetime) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError, UsageError
-from ..home import trust_folder
+from ..home import home, trust_folder
 from .terminal import answer, answer_json, note, progress_bar
 from .trust_cli import Json, Trust
 
@@ -88,7 +88,7 @@ def fetch(
     if url is None:
         raise UsageError(f"{item} is a file or folder here", hint="name collection/item or its URL")
     now = datetime.now(UTC)
-    question = Question(load_policy(trust, now), now, require)
+    question = Question(load_policy(trust, now), now, require, home=home())
     with progress_bar() as progress:
         report = bring(url, folder, question, progress)
     if as_json:

@@ -23,6 +23,7 @@ from ..policy import Policy
 from ..prove import prove_row
 from ..report import Outcome, Report, Step
 from .fetch import fetch_bytes, fetch_documents, fetch_files, fetch_range
+from .log_place import LogPlace, log_beside
 
 _ITEM_ADDRESS = re.compile(r"/collections/([A-Za-z0-9._-]{1,128})/items/([A-Za-z0-9._-]{1,128})$")
 AUTHENTIC = (
@@ -41,10 +42,16 @@ class Question:
     rows_only: bool = False
     sources: Path | None = None
     recompute: int = 0
+    seed: bytes | None = None
     files: Path | None = None
+    log: str | None = None  # where the log's files are, by default those of the catalogue that was named
+    home: Path | None = None  # where logs are remembered
 
-    def of(self, evidence: Evidence) -> Report:
-        return check(
+    def of(self, evidence: Evidence, log: str | None = None) -> Report:
+        """The report; log: where the log's own files are, if the user has named no other place."""
+        place, trust = self.log or log, self.policy.log
+        shown = LogPlace(place, trust, self.home) if place and trust else None
+        report = check(
             evidence,
             self.policy,
             now=self.now,
@@ -52,7 +59,12 @@ class Question:
             rows_only=self.rows_only,
             sources=self.sources,
             recompute=self.recompute if evidence.no_data is None else 0,
+            seed=self.seed,
+            log_files=shown.files() if shown else None,
         )
+        if shown:
+            shown.remember(report)
+        return report
 
 
 def judge(target: str, question: Question, api: str) -> Report:
@@ -69,6 +81,8 @@ def judge(target: str, question: Question, api: str) -> Report:
         return question.of(read_folder(path))
     data = read_limited(path, MAX_HIT_BYTES)
     if is_hit(canonical.parse(data, what=target, limit_bytes=MAX_HIT_BYTES)):
+        if question.log:
+            raise UsageError(f"{target} is a hit, which has its log proof with it", hint="leave --log out")
         return check_hit(data, question.policy, target=target, now=question.now, require=question.require)
     return question.of(read_item_file(path))
 
@@ -138,7 +152,7 @@ def _judge_url(url: str, question: Question) -> Report:
     if first.outcome not in AUTHENTIC:
         return question.of(documents.evidence)
     with TemporaryDirectory(prefix="eocat-verify-") as folder:
-        return question.of(fetch_files(documents, Path(folder)))
+        return question.of(fetch_files(documents, Path(folder)), log_beside(url))
 
 
 def _judge_absent(url: str, question: Question, why: str) -> Report:

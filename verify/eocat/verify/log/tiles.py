@@ -96,6 +96,16 @@ def parse_bundle(data: bytes, width: int) -> tuple[bytes, ...]:
     return tuple(entries)
 
 
+def first_of(wanted: Tile, found: Tile, data: bytes) -> bytes:
+    """The bytes of a partial tile, from those of the same or the complete one."""
+    if wanted == found:
+        return data
+    if wanted.level is not None:
+        return data[: wanted.width * HASH_BYTES]
+    entries = parse_bundle(data, found.width)[: wanted.width]
+    return data[: sum(2 + len(entry) for entry in entries)]
+
+
 def tree_from_tiles(size: int, fetch: Callable[[Tile], bytes]) -> Tree:
     """The log's tree of `size` ≥ 1 entries. `fetch` gives a tile's bytes; they must be exactly its hashes.
 

@@ -21,7 +21,8 @@ from eocat.verify.geometry import format_wkb
 from eocat.verify.history import Status
 from eocat.verify.hit import check_hit
 from eocat.verify.keys import parse_key
-from eocat.verify.logged import check_absent, check_logged
+from eocat.verify.log import absence
+from eocat.verify.logged import check_logged
 from eocat.verify.merkle import build_tiles, leaf_hash, root_from_path, tree_of
 from eocat.verify.policy import parse_policy
 from eocat.verify.projection import differences, project
@@ -130,7 +131,9 @@ def judge_logproof(vector: Vector) -> Outcome:
 def judge_absence(vector: Vector) -> Outcome:
     policy, now = parse_policy(json.dumps(vector["policy"]).encode()), datetime.fromisoformat(vector["now"])
     assert policy.log is not None
-    step = check_absent(canonical.encode(vector["absence"]), *vector["item"].split("/"), policy.log, now)
+    step = absence.judge_absence(
+        canonical.encode(vector["absence"]), *vector["item"].split("/"), policy.log, now
+    )
     return step.outcome or Outcome.VERIFIED
 
 

@@ -13,8 +13,7 @@ from make_world import JAN, MARCH, REGISTRAR, TODAY
 
 from eocat.verify import canonical
 from eocat.verify.errors import Malformed
-from eocat.verify.log.absence import format_absence, is_absence, parse_absence
-from eocat.verify.logged import check_absent
+from eocat.verify.log.absence import format_absence, is_absence, judge_absence, parse_absence
 from eocat.verify.policy import LogTrust
 from eocat.verify.report import Outcome, Step
 from eocat.verify.statement import validated
@@ -39,7 +38,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> MadeLog:
 
 def judge(document: dict[str, Any], path: str = "s2/gamma") -> Step:
     collection, item = path.split("/")
-    return check_absent(canonical.encode(document), collection, item, TRUST, NOW)
+    return judge_absence(canonical.encode(document), collection, item, TRUST, NOW)
 
 
 def fresh(log: MadeLog, path: str = "s2/gamma") -> dict[str, Any]:

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 
 from .errors import Malformed
 from .history import Status
-from .log.absence import check_absence, parse_absence
 from .log.checkpoint import Checkpoint
 from .log.entry import entry_of, format_entry
 from .log.heads import Heads, format_heads
@@ -70,10 +69,10 @@ def check_logged(
     newest = judged[-1]
     where = f"#{document.events[-1].index} of {newest.checkpoint.size} in {newest.checkpoint.origin}"
     if newest.as_of is None:
-        return Logged(_fresh(where, newest, policy, trust, now))
+        return Logged(check_age(where, newest, policy, trust, now))
     times = _witnessed(judged)
     seen = tuple(times[event.checkpoint] for event in document.events)
-    step = _fresh(f"{where}, seen {format_time(seen[-1])}", newest, policy, trust, now)
+    step = check_age(f"{where}, seen {format_time(seen[-1])}", newest, policy, trust, now)
     if step.outcome is not None:
         return Logged(step, seen)
     held = {place.index: format_entry(entry) for place, entry in zip(document.events, entries, strict=True)}
@@ -82,23 +81,6 @@ def check_logged(
     return Logged(
         step, seen, _reduced(document.checkpoints[-1].note, policy), Proven(newest.checkpoint, held)
     )
-
-
-def check_absent(proof: bytes, collection: str, item: str, trust: LogTrust, now: datetime) -> Step:
-    """The same step where the log is said to hold no event of an item; proof: its absence document."""
-    policy = parse_log_policy(trust.policy.encode())
-    try:
-        document = parse_absence(proof)
-        judged = policy.judge(document.checkpoint.encode(), now)
-        if (failed := check_checkpoints([judged])) is not None:
-            return failed
-        check_absence(document, collection, item, judged.checkpoint)
-    except Malformed as error:
-        return Step("log", str(error), Outcome.MALFORMED)
-    except LogProofFailed as error:
-        return Step("log", str(error), error.outcome)
-    size, origin = judged.checkpoint.size, judged.checkpoint.origin
-    return _fresh(f"no event of {collection}/{item} among {size} in {origin}", judged, policy, trust, now)
 
 
 def _reduced(note: str, policy: LogPolicy) -> str:
@@ -112,7 +94,7 @@ def _reduced(note: str, policy: LogPolicy) -> str:
     return format_note(Note(parsed.text, tuple(ordered))).decode()
 
 
-def _fresh(what: str, newest: Judged, policy: LogPolicy, trust: LogTrust, now: datetime) -> Step:
+def check_age(what: str, newest: Judged, policy: LogPolicy, trust: LogTrust, now: datetime) -> Step:
     """Step 3, with what has been found out."""
     if newest.as_of is None:
         return Step("log", f"{what}, but the policy asks no witness, so its age is unknown", checked=False)

@@ -17,8 +17,7 @@ from ..check import check
 from ..errors import Malformed, NotThere, Unavailable, UsageError
 from ..evidence import MAX_LOG_PROOF_BYTES, Evidence, read_folder, read_item_file, read_limited
 from ..hit import MAX_HIT_BYTES, check_hit, format_hit, is_hit
-from ..log.absence import is_absence
-from ..logged import check_absent
+from ..log.absence import is_absence, judge_absence
 from ..policy import Policy
 from ..prove import prove_row
 from ..report import Outcome, Report, Step
@@ -167,7 +166,7 @@ def _judge_absent(url: str, question: Question, why: str) -> Report:
         try:
             proof = fetch_bytes(f"{url}/log-proof", MAX_LOG_PROOF_BYTES)
             if is_absence(proof):
-                steps.append(check_absent(proof, place[1], place[2], trust, question.now))
+                steps.append(judge_absence(proof, place[1], place[2], trust, question.now))
             else:
                 text = f"the log holds {place[1]}/{place[2]}, and the catalogue does not show it"
                 steps.append(Step("log", text, Outcome.HISTORY_BROKEN))

@@ -4,9 +4,11 @@
     2 the map holds no such collection, or it does and the collection holds no such item: the two leaves
       between which the name would stand are neighbours
 
-As item_proof.py a pure function of bytes: whether the checkpoint is to be believed is for `quorum.py`.
+A pure function of bytes. Whether the checkpoint is to be believed is asked as for an item that is there
+(logged.py).
 """
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -14,10 +16,14 @@ from pydantic import Field
 from .. import canonical
 from ..errors import Malformed
 from ..evidence import MAX_LOG_PROOF_BYTES
+from ..logged import check_age, check_checkpoints
+from ..policy import LogTrust
+from ..report import Outcome, Step
 from ..statement import Identifier, Strict, validated
 from .checkpoint import Checkpoint
 from .heads import Absent, CollectionHeads, Head, Heads, Included, check_absent, check_included
 from .item_proof import LogProofFailed, MappedCollection, MappedItem, MapRoot, Placed, check_heads_entry
+from .quorum import parse_log_policy
 
 ABSENCE_FORMAT = "eocat-absence/v1"
 
@@ -104,3 +110,20 @@ def _between(
     before: NamedCollection | NamedItem | None, after: NamedCollection | NamedItem | None
 ) -> Absent[Any]:
     return Absent(before.included if before else None, after.included if after else None)
+
+
+def judge_absence(proof: bytes, collection: str, item: str, trust: LogTrust, now: datetime) -> Step:
+    """Step 6 where the log is said to hold no event of an item; proof: its absence document."""
+    policy = parse_log_policy(trust.policy.encode())
+    try:
+        document = parse_absence(proof)
+        judged = policy.judge(document.checkpoint.encode(), now)
+        if (failed := check_checkpoints([judged])) is not None:
+            return failed
+        check_absence(document, collection, item, judged.checkpoint)
+    except Malformed as error:
+        return Step("log", str(error), Outcome.MALFORMED)
+    except LogProofFailed as error:
+        return Step("log", str(error), error.outcome)
+    size, origin = judged.checkpoint.size, judged.checkpoint.origin
+    return check_age(f"no event of {collection}/{item} among {size} in {origin}", judged, policy, trust, now)

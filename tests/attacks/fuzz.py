@@ -241,29 +241,26 @@ class Fuzzer:
         )
 
 
-def judge(
-    targets: list[str],
-    *,
-    trust: Path,
-    rows_only: bool = False,
-    files: Path | None = None,
-    log: str | None = None,
-) -> list[dict[str, Any]]:
+# What the command line gives where the user names no such option.
+DEFAULTS: dict[str, Any] = {
+    "require": None, "rows_only": False, "sources": None, "files": None, "recompute": 0, "log": None,
+    "api": "http://127.0.0.1:1", "as_json": True,
+}  # fmt: skip
+
+
+def judge(targets: list[str], *, trust: Path, **options: Any) -> list[dict[str, Any]]:
     """What `eocat verify TARGET… --trust … --json` says of each; an error that ends the command is of all."""
     out = io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-            verify(
-                targets, trust=trust, require=None, rows_only=rows_only, sources=None, files=files,
-                recompute=0, log=log, api="http://127.0.0.1:1", as_json=True,
-            )  # fmt: skip
+            verify(targets, **{**DEFAULTS, **options, "trust": trust})
     except typer.Exit as exited:
         reports: list[dict[str, Any]] = json.loads(out.getvalue())
         if exited.exit_code in {report["exitCode"] for report in reports} and len(reports) == len(targets):
             return reports
     except EocatError as error:
         if len(targets) > 1:  # it ends the command for all of them: who was it?
-            return [judge([one], trust=trust, rows_only=rows_only, files=files)[0] for one in targets]
+            return [judge([one], trust=trust, **options)[0] for one in targets]
         name = f"{type(error).__name__} (exit {error.exit_code})"
         return [{"outcome": name, "exitCode": error.exit_code, "steps": []} for _ in targets]
     except Exception as error:  # noqa: BLE001  what the command does not catch either is what is looked for

@@ -115,7 +115,7 @@ def test_an_obsolete_item_is_deprecated_and_still_found(world: LogWorld) -> None
     assert [hit["properties"]["eocat:status"] for hit in answer["features"]] == ["obsolete"]
 
 
-def test_a_withdrawn_item_leaves_the_search_and_keeps_its_history(world: LogWorld) -> None:
+def test_attack_74_a_withdrawn_item_leaves_the_search_and_keeps_its_history(world: LogWorld) -> None:
     world.add("s1")
     world.add("s2", seed=2)
     admission = world.register(world.sign("s1", "WITHDRAW", reason="wrong scene"))
@@ -127,7 +127,7 @@ def test_a_withdrawn_item_leaves_the_search_and_keeps_its_history(world: LogWorl
         assert {hit["properties"]["item"] for hit in found["features"]} == {"s2"}
         assert found["candidates"] == 6
         for path in ("search/similar?like=demo/s1/0", "collections/demo/items/s1/rows/0/proof"):
-            assert requests.get(f"{url}/{path}", timeout=30).status_code == 404  # attack 74
+            assert requests.get(f"{url}/{path}", timeout=30).status_code == 404
         served = requests.get(f"{url}/collections/demo/items/s1", timeout=30).json()
         assert served["properties"]["eocat:status"] == "withdrawn"
         assert served["properties"]["deprecated"] is True

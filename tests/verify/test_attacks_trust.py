@@ -406,6 +406,28 @@ def test_attack_39_and_40_by_the_command(home: Path, tmp_path: Path) -> None:
     done = eocat(home, tmp_path, "trust", "update", "max.json")
     assert (done.returncode, done.stdout) == (22, "")
     assert done.stderr.startswith("eocat: error: trust root 2147483648 does not follow version 1")
+    skipped = root_of(3, [ALICE, BOB], 2, ALICE, BOB)
+    nobodys = root_of(2, [DAVE], 1, DAVE)
+    for root in (skipped, nobodys):
+        (tmp_path / "next.json").write_bytes(format_root(root))
+        assert eocat(home, tmp_path, "trust", "update", "next.json").returncode == 22
+    second = root_of(2, [BOB, CAROL], 2, ALICE, BOB, CAROL)
+    (tmp_path / "next.json").write_bytes(format_root(second))
+    (tmp_path / "policy.json").write_bytes(signed_policy(BOB, CAROL, version=4))
+    assert eocat(home, tmp_path, "trust", "update", "next.json", "policy.json").returncode == 0
+    (tmp_path / "next.json").write_bytes(format_root(FIRST))
+    done = eocat(home, tmp_path, "trust", "update", "next.json")
+    assert done.returncode == 26
+    assert "older than version 2" in done.stderr
+
+
+def test_attack_39_an_expired_root_by_the_command(made: Made, tmp_path: Path) -> None:
+    ended = root_of(1, [ALICE, BOB], 2, ALICE, BOB, expires=datetime(2026, 1, 1, tzinfo=UTC))
+    store = TrustStore(tmp_path / "home" / "trust")
+    store.pin(format_root(ended))
+    store.update([signed_policy(ALICE, BOB)], datetime(2025, 6, 1, tzinfo=UTC))
+    done = eocat(tmp_path / "home", tmp_path, "verify", made.folder)
+    assert done.returncode == 26, done.stdout + done.stderr
 
 
 def test_a_root_is_pinned_by_its_digest(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_rows_made_again_bit_for_bit_reach_level_five(logged: Logged, tmp_path: 
     assert "4 rows made again from the source, bit for bit the same" in report.to_text()
 
 
-def test_attack_59_a_poisoned_vector_under_a_valid_signature_is_found(logged: Logged, tmp_path: Path) -> None:
+def test_attack_59_and_60_a_poisoned_vector_by_the_command(logged: Logged, tmp_path: Path) -> None:
     """A dishonest producer with a trusted key: everything but the recomputation is in order."""
 
     class Poisoner:
@@ -89,6 +89,12 @@ def test_attack_59_a_poisoned_vector_under_a_valid_signature_is_found(logged: Lo
     report = check(evidence, policy, now=now, sources=sources, recompute=59)
     assert report.outcome is Outcome.RECOMPUTE_MISMATCH, report.to_text()
     assert "same pixels, another vector" in report.to_text()
+    trust = tmp_path / "policy.json"
+    trust.write_text(policy.model_dump_json(by_alias=True))
+    command = ["verify", shard.folder, "--trust", trust, "--sources", sources]
+    eocat(*command, cwd=tmp_path)
+    eocat(*command, "--recompute", 59, cwd=tmp_path, code=41)
+    eocat(*command[:4], "--recompute", 59, cwd=tmp_path, code=42)  # attack 60: they are not served
 
 
 def test_attack_60_sources_that_are_not_served_leave_it_inconclusive(logged: Logged, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,45 @@ def test_many_publishers_at_once(site: IntakeWorld) -> None:
         done = [one for found in pool.map(lambda f: submit(site.url, token, [f]), folders) for one in found]
     assert {one.status for one in done} == {"registered"}
     assert site.world.audit(site.home / "auditor").items >= 9
+
+
+def ready(site: IntakeWorld, folder: Path, token: str, **changed: str) -> str:
+    """The id of a registration that only waits for its commit."""
+    id_ = str(site.open(folder, token, **changed).json()["id"])
+    for key in FILES:
+        assert site.upload(id_, key, file_of(folder, key), token).status_code < 300
+    return id_
+
+
+@contextmanager
+def held_up(site: IntakeWorld, waiting: int) -> Iterator[None]:
+    """While nothing is admitted, `waiting` commits are to queue; then all go on."""
+    with site.intake._admitting:
+        yield
+        give_up = time.monotonic() + 120
+        while len(site.intake._waiting) < waiting:
+            assert time.monotonic() < give_up, f"{len(site.intake._waiting)} of {waiting} have queued"
+            time.sleep(0.02)
+
+
+def test_registrations_that_wait_are_admitted_together_and_refused_one_by_one(site: IntakeWorld) -> None:
+    """One publication of the log for all of them; one is no good, one is committed twice at once."""
+    token = site.token(collections=("*",))
+    good = [site.world.write(f"wait{number}", "demo") for number in range(3)]
+    ids = [ready(site, folder, token) for folder in good]
+    bad = site.world.write("waitbad", "demo")
+    opened = ready(site, bad, token, **edited(bad, "collection", extent={}))
+    published = len(fetch_all(site.world.database, "SELECT FROM eocat.log_checkpoint"))
+    commits = [*ids, ids[0], opened, "0" * 64]
+    with ThreadPoolExecutor(len(commits)) as pool:
+        with held_up(site, len(commits)):
+            asked = [pool.submit(site.ask, "POST", f"/registrations/{id_}", token) for id_ in commits]
+        answers = [one.result() for one in asked]
+    assert [one.json().get("status") for one in answers[:4]] == ["registered"] * 4
+    assert answers[4].json()["status"] == "refused", answers[4].text
+    assert answers[5].status_code == 404
+    assert len(fetch_all(site.world.database, "SELECT FROM eocat.log_checkpoint")) == published + 1
+    assert opened not in site.left()
 
 
 def test_the_publisher_s_side_says_what_is_wrong(site: IntakeWorld, tmp_path: Path) -> None:

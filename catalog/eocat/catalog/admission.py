@@ -7,7 +7,8 @@ For each shard's folder, under a lock on its collection:
     3 load      shard, rows, events and Item in one transaction; the registrar's REGISTER among the events
     4 compare   the leaf hashes of what was copied with those under the signed root, digests again; commit
 
-What is committed is thus what was signed, whatever happened to the file between 1 and 3. Indexes, extents
+What is committed is thus what was signed, whatever happened to the file between 1 and 3. The commits of many
+shards are flushed to the disk together, before the log speaks of them. Indexes, extents
 and queryables follow once for all shards of a collection; a crash before them leaves answers slower. At the
 end the log takes up all events (log.py). An item that is known may bring events that follow the stored ones.
 """
@@ -118,19 +119,23 @@ def register(
     folders = find_shards(directories)
     keyring = open_keyring(database)
     judged: list[Verified | Admission] = []
-    for folder in folders:
-        judged.append(_verify(database, folder, policy))
-        progress(f"verifying {folder.name}", len(judged), len(folders))
+    with database.connect(autocommit=True) as connection:
+        for folder in folders:
+            judged.append(_verify(connection, folder, policy))
+            progress(f"verifying {folder.name}", len(judged), len(folders))
     admissions = [one for one in judged if isinstance(one, Admission)]
     verified = sorted((one for one in judged if isinstance(one, Verified)), key=_collection_of)
     with database.connect(autocommit=True) as connection:
         connection.execute("SET search_path TO pgstac, public")  # several of pgSTAC's functions expect it
+        connection.execute("SET synchronous_commit TO off")
         for _, shards in groupby(verified, key=_collection_of):
             loading = list(shards)
             for admission in _register_collection(connection, loading, keyring):
                 admissions.append(admission)
                 progress(f"loading {admission.folder.name}", len(admissions), len(folders))
             _index(database, connection, loading[0].partition.collection, progress)
+        connection.execute("SET synchronous_commit TO on")
+        connection.execute("SELECT pg_logical_emit_message(true, 'eocat', 'flush')")  # with all before it
     step("committed")
     advance(database, cosign=cosign, step=step)
     return sorted(admissions, key=lambda admission: admission.folder)
@@ -168,12 +173,11 @@ def _collection_of(shard: Verified) -> str:
     return shard.create.projection.collection
 
 
-def _verify(database: Database, folder: Path, policy: Policy) -> Verified | Admission:
+def _verify(connection: Connection, folder: Path, policy: Policy) -> Verified | Admission:
     """Step 1. What the catalogue holds already was judged when it came: its keys may have ended since."""
     try:
         evidence = read_folder(folder)
-        with database.connect() as connection:
-            seen = histories.times_seen(connection, evidence.envelopes or ())
+        seen = histories.times_seen(connection, evidence.envelopes or ())
         report = check(evidence, policy, now=datetime.now(UTC), require=REQUIRED_LEVEL, seen=seen)
         if report.outcome not in ADMISSIBLE or report.statement is None or not evidence.envelopes:
             return _refused_by(report, folder)

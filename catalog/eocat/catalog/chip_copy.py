@@ -25,6 +25,7 @@ from psycopg.rows import TupleRow
 from eocat.verify.errors import InputError
 from eocat.verify.geometry import MAX_WKB_BYTES
 from eocat.verify.leaves import fixed, input_digests, join_columns, numbers, times
+from eocat.verify.merkle import HASH_BYTES
 from eocat.verify.shard import BATCH_ROWS, RowBatch
 
 from .partitions import Partition
@@ -90,7 +91,16 @@ def _short_turns() -> Iterator[None]:
 
 
 def _ahead(blocks: Iterator[tuple[bytes, Any]]) -> Iterator[tuple[bytes, Any]]:
-    """The same blocks; the next ones are made in another thread while the caller sends this one."""
+    """The same blocks; the next ones are made in another thread while the caller sends this one.
+
+    A first block that is not full is mostly the only one, and not worth a thread.
+    """
+    for hashes, data in blocks:
+        yield hashes, data
+        if len(hashes) == BATCH_ROWS * HASH_BYTES:
+            break
+    else:
+        return
     with ThreadPoolExecutor(1) as maker:
         following = deque(maker.submit(next, blocks, None) for _ in range(AHEAD))
         while (block := following.popleft().result()) is not None:

@@ -6,7 +6,8 @@
 
     1 open      the signatures, the history and the Item's projection are checked before a file is taken
     2 receive   each file as the statement names it: its size before, its SHA-256 while it is written
-    3 commit    the whole folder moves out of quarantine and goes through admission.py like any other
+    3 commit    the whole folder moves out of quarantine and goes through admission.py like any other,
+                together with those that have queued while others were admitted
 
 A registration's id is the digest of its holder and its documents: who sends the same again goes on where it
 broke off, and nobody else finds it. What was left open is swept away after a day, and so is a folder that
@@ -22,7 +23,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,6 +125,15 @@ class Registration:
         return {"id": self.id, "item": self.opened.item, "missing": self.missing()}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """A registration whose holder waits for it to be admitted, and the answer that is waited for."""
+
+    id: str
+    holder: str
+    answer: Future[Admission] = field(default_factory=Future)
+
+
 @dataclass
 class Intake:
     """The registrations of one home. policy: read anew for each, since keys come and go."""
@@ -129,6 +141,7 @@ class Intake:
     database: Database
     policy: Callable[[], Policy]
     _admitting: threading.Lock = field(default_factory=threading.Lock)
+    _waiting: deque[Waiting] = field(default_factory=deque)
 
     @property
     def home(self) -> Path:
@@ -193,25 +206,66 @@ class Intake:
         return registration
 
     def commit(self, grant: Grant, id_: str) -> Admission:
-        """Step 3. One at a time: each reads a whole shard. Repeated, it says what the first time came to."""
-        with self._admitting:
-            registration = self._open_one(id_, grant.holder)
-            if missing := registration.missing():
-                raise NotAdmitted(f"{missing[0]['key']} has not been uploaded", 409)
-            place = self.shards / id_
-            if registration.folder != place:
-                for left in registration.folder.glob(".part-*"):  # of uploads that broke off
-                    left.unlink(missing_ok=True)
-                self.shards.mkdir(mode=0o755, exist_ok=True)
-                registration.folder.rename(place)
-                fsync_folder(self.quarantine)
-                fsync_folder(self.shards)
-            before = self._location(registration.opened.item)
-            try:
-                (admission,) = register(self.database, [place / registration.opened.item], self.policy())
-            finally:
-                self._drop_unless_used(registration.opened.item, place, before)
-        return admission
+        """Step 3. What waits is admitted together. Repeated, it says what the first time came to."""
+        mine = Waiting(id_, grant.holder)
+        self._waiting.append(mine)
+        with self._admitting:  # whoever comes first admits all that have queued up to then
+            if not mine.answer.done():
+                waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                with _answering(waiting):
+                    self._admit(waiting)
+        return mine.answer.result()
+
+    def _admit(self, waiting: Sequence[Waiting]) -> None:
+        """Answer each of these: all go through one `register`, which verifies and refuses each by itself.
+
+        Where that breaks off, each goes through one of its own, so that none fails for what another has.
+        """
+        taken: list[tuple[Waiting, Path]] = []
+        for one in waiting:
+            with _answering([one]):
+                taken.append((one, self._take(one)))
+        try:
+            answers = self._register(list(dict.fromkeys(shard for _, shard in taken)))
+        except Exception:
+            if len(taken) == 1:
+                raise
+            for one, _ in taken:
+                with _answering([one]):
+                    self._admit([one])
+        else:
+            for one, shard in taken:
+                one.answer.set_result(answers[shard.resolve()])
+
+    def _register(self, shards: Sequence[Path]) -> dict[Path, Admission]:
+        """Folder → what admission says. What was refused is dropped, but not if all will be tried singly."""
+        if not shards:
+            return {}
+        before = {shard: self._location(shard) for shard in shards}
+        broke_off = True
+        try:
+            admissions = register(self.database, shards, self.policy())
+            broke_off = False
+        finally:
+            if len(shards) == 1 or not broke_off:
+                for shard, place in before.items():
+                    self._drop_unless_used(shard, place)
+        return {admission.folder: admission for admission in admissions}
+
+    def _take(self, waiting: Waiting) -> Path:
+        """The folder of the whole shard, where it is admitted from; NotAdmitted if it is not whole."""
+        registration = self._open_one(waiting.id, waiting.holder)
+        if missing := registration.missing():
+            raise NotAdmitted(f"{missing[0]['key']} has not been uploaded", 409)
+        place = self.shards / waiting.id
+        if registration.folder != place:
+            for left in registration.folder.glob(".part-*"):  # of uploads that broke off
+                left.unlink(missing_ok=True)
+            self.shards.mkdir(mode=0o755, exist_ok=True)
+            registration.folder.rename(place)
+            fsync_folder(self.quarantine)
+            fsync_folder(self.shards)
+        return place / registration.opened.item
 
     def sweep(self, now_s: float | None = None) -> None:
         """Remove what was left open too long, and what moved but was never admitted."""
@@ -319,23 +373,36 @@ class Intake:
                 return Registration(id_, folder, opened)
         return None
 
-    def _location(self, item: str) -> Path | None:
-        collection, _, name = item.partition("/")
+    def _location(self, shard: Path) -> Path | None:
+        """Where the item of a shard's folder is served from."""
         with self.database.connect() as connection:
             row = connection.execute(
-                "SELECT location FROM eocat.shard WHERE collection = %s AND item_id = %s", [collection, name]
+                "SELECT location FROM eocat.shard WHERE collection = %s AND item_id = %s",
+                [shard.parent.name, shard.name],
             ).fetchone()
         return Path(row[0]) if row else None
 
-    def _drop_unless_used(self, item: str, place: Path, before: Path | None) -> None:
-        """Remove the folder if it was refused, and the one that it has taken the place of."""
+    def _drop_unless_used(self, shard: Path, before: Path | None) -> None:
+        """Remove the registration's folder if it was refused, and the one that it has taken the place of."""
         try:
-            now = self._location(item)
+            now = self._location(shard)
         except Unavailable:
             return  # the sweep will see to it
+        place = shard.parents[1]
         for folder in {place, before.parents[1] if before else place}:
             if folder.parent == self.shards and (now is None or now.parents[1] != folder):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _answering(waiting: Sequence[Waiting]) -> Iterator[None]:
+    """What goes wrong inside is the answer to those who have none yet."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # raised again where it is waited for
+        for one in waiting:
+            if not one.answer.done():
+                one.answer.set_exception(error)
 
 
 _ACTIONS = {"CREATE": "register", "REGISTER": "register"}

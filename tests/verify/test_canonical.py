@@ -172,3 +172,10 @@ def test_bytes_are_read_or_refused_and_nothing_else(data: bytes) -> None:
     except Malformed:
         return
     assert value == json.loads(data)
+
+
+@pytest.mark.parametrize("number", [2.0**53, -(2.0**53), 1e16, 123456789012345680000.0])
+def test_a_whole_double_that_would_be_read_as_too_large_an_integer_is_not_printed(number: float) -> None:
+    with pytest.raises(Malformed, match="beyond 2\\^53"):
+        encode({"a": [number]})
+    assert parse(encode([1e21, 2.0**53 - 1, 0.5])) == [1e21, 2.0**53 - 1, 0.5]

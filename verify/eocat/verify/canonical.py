@@ -49,7 +49,8 @@ def parse(data: bytes, *, what: str = "JSON", limit_bytes: int = MAX_BYTES) -> A
 
 
 def encode(value: Any) -> bytes:
-    """The RFC 8785 bytes of a JSON value; raises Malformed where it has none."""
+    """The RFC 8785 bytes of a JSON value; raises Malformed where it has none that `parse` takes."""
+    _check_numbers(value)
     try:
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
@@ -99,6 +100,19 @@ def _check_depth(data: bytes, what: str) -> None:
                 raise Malformed(f"{what} is nested deeper than {MAX_DEPTH} levels")
         elif token[0] in (b"]", b"}"):
             depth -= 1
+
+
+def _check_numbers(value: Any) -> None:
+    """Refuse whole doubles from 2^53 to 10^21: JCS prints them as integers, which `parse` refuses."""
+    if isinstance(value, float):
+        if MAX_INTEGER < abs(value) < 1e21:
+            raise Malformed(f"number {value!r} has no canonical JSON form: it is an integer beyond 2^53 - 1")
+    elif isinstance(value, dict):
+        for member in value.values():
+            _check_numbers(member)
+    elif isinstance(value, list | tuple):
+        for member in value:
+            _check_numbers(member)
 
 
 def _check_text(value: Any, what: str) -> None:

@@ -10,15 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eocat.verify.log.absence import ABSENCE_FORMAT, Absence
-from eocat.verify.log.heads import Absent, Included, LeafT, SortedTree
+from eocat.verify.log.heads import Absent, Included, LeafT
 from eocat.verify.log.item_proof import LOG_PROOF_FORMAT, ItemProof
 from eocat.verify.log.note import parse_note
 from eocat.verify.merkle import Tree
 from eocat.verify.statement import validated
 
 from .database import Database
+from .head_tree import HeadTree
 from .log import log_folder
-from .log_store import Connection, collections_at, heads_at, tree_at
+from .log_store import Connection, collections_at, tree_at
 from .space import NotFound
 
 FIRST_COSIGNED = """
@@ -87,8 +88,8 @@ def _consistency(newest: Tree, size: int) -> list[str]:
 def _heads(connection: Connection, tree: Tree, collection: str, item: str) -> dict[str, Any]:
     """The head map of the newest tree, down to the item."""
     collections = collections_at(connection, tree.size)
-    heads = heads_at(connection, collection, tree.size)
-    outer, inner = _present(collections, collection), _present(heads, item)
+    heads = HeadTree.at(connection, collection, tree.size)
+    outer, inner = _present(collections.prove(collection), collection), _present(heads.prove(item), item)
     return {
         "index": tree.size - 1,
         "path": _hex(tree.prove(tree.size - 1)),
@@ -113,7 +114,7 @@ def _absence(connection: Connection, newest: _Shown, collection: str, item: str)
     tree, collections = tree_at(connection, newest.size), collections_at(connection, newest.size)
     outer = collections.prove(collection)
     if isinstance(outer, Included):
-        heads = heads_at(connection, collection, newest.size)
+        heads = HeadTree.at(connection, collection, newest.size)
         mapped = {"index": outer.index, "path": _hex(outer.path), "items": len(heads), "root": heads.root()}
         absent = {"collection": mapped, **_neighbours(heads.prove(item))}
     else:
@@ -149,8 +150,7 @@ def _renewed(database: Database, recorded: bytes) -> bytes:
     return recorded
 
 
-def _present(tree: SortedTree[LeafT], name: str) -> Included[LeafT]:
-    found = tree.prove(name)
+def _present(found: Included[LeafT] | Absent[LeafT], name: str) -> Included[LeafT]:
     if not isinstance(found, Included):
         raise RuntimeError(f"the log has events of {name}, its head map does not")
     return found

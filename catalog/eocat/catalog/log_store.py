@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import TupleRow
 
-from eocat.verify.log.entry import Entry, format_entry, parse_entry
-from eocat.verify.log.heads import CollectionHeads, Head, Heads, SortedTree, format_heads
+from eocat.verify.log.entry import Entry, format_entry
+from eocat.verify.log.heads import CollectionHeads, Heads, SortedTree, format_heads
 from eocat.verify.log.tiles import Tile, format_bundle, tree_from_tiles
 from eocat.verify.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Tree, build_tiles, leaf_hash
+
+from .head_tree import HeadTree
 
 BATCH = 50_000  # events in one transaction; the rest follows in the next
 
@@ -32,10 +34,6 @@ DELETE FROM eocat.log_pending p USING eocat.log_entry e
  WHERE (p.collection, p.item_id, p.seq) = (e.collection, e.item_id, e.seq)
 """
 
-HEADS = """
-SELECT DISTINCT ON (item_id) item_id, seq, status, entry FROM eocat.log_entry
- WHERE collection = %s AND index < %s ORDER BY item_id, seq DESC
-"""
 COLLECTIONS = """
 SELECT DISTINCT ON (collection) collection, items, root FROM eocat.log_collection
  WHERE index < %s ORDER BY collection, index DESC
@@ -128,16 +126,6 @@ def read_tile(connection: Connection, tile: Tile) -> bytes:
     return format_bundle(values) if tile.level is None else b"".join(values)
 
 
-def heads_at(connection: Connection, collection: str, size: int) -> SortedTree[Head]:
-    """The heads of a collection's items when the log had `size` entries."""
-    return SortedTree(
-        [
-            Head(item, seq, status, parse_entry(entry).payload)
-            for item, seq, status, entry in connection.execute(HEADS, [collection, size])
-        ]
-    )
-
-
 def collections_at(connection: Connection, size: int) -> SortedTree[CollectionHeads]:
     """The collections of the head map when the log had `size` entries."""
     return SortedTree(
@@ -152,7 +140,7 @@ def _append_heads(connection: Connection, changed: set[str], index: int) -> None
     """The head map over the entries below `index`, as the entry at `index`."""
     roots = []
     for collection in sorted(changed):
-        heads = heads_at(connection, collection, index)
+        heads = HeadTree.at(connection, collection, index)
         roots.append(CollectionHeads(collection, len(heads), heads.root()))
     before = {leaf.name: leaf for leaf in collections_at(connection, index).leaves}
     tree = SortedTree(list((before | {one.name: one for one in roots}).values()))

@@ -75,7 +75,7 @@ def test_what_cannot_be_encoded_is_refused_in_a_sentence(encoded: Any, tmp_path:
         ({"image": tiff(chips[0][:2], tmp_path / "two.tif")}, "2 bands"),
         ({"image": tiff(chips[0].astype(np.float32), tmp_path / "real.tif")}, "float32"),
         ({"image": png(chips[0]), "offset": 1_000_000}, "offset"),
-        ({"text": "a harbour"}, "reads no texts"),
+        ({"text": "a harbour"}, "has no text tower"),
         ({"text": ""}, "text"),
     ):
         with pytest.raises(Malformed, match=sentence):
@@ -87,5 +87,6 @@ def test_an_encoder_that_is_not_at_hand_is_named(embedded: Any, tmp_path: Path) 
     write_shard(tmp_path, "demo", "s", signer=signer, count=5, encoder=DrawnEncoder(dimension=8))
     with new_database(embedded) as database:
         register(database, [tmp_path], policy_for(signer))
-        with pytest.raises(Malformed, match="encoder drawn needs weights"):
-            ask(database, like={"image": png(np.zeros((3, 9, 9), np.uint8))})
+        for like in ({"image": png(np.zeros((3, 9, 9), np.uint8))}, {"text": "a harbour"}):
+            with pytest.raises(Malformed, match="no encoder is named 'drawn'"):
+                ask(database, like=like)

@@ -1,5 +1,6 @@
 """What a user asks with: likenesses and areas, as they are typed or lie in files."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ from eocat.verify.errors import InputError, UsageError
 from eocat.verify.evidence import read_limited
 
 MAX_AREA_BYTES = 8 << 20
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+MAX_PICTURE_BYTES = 700 << 10  # in base64 within a request of 1 MiB
 GEOMETRIES = (
     "Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection",
 )  # fmt: skip
 
 
 def read_like(text: str) -> dict[str, Any]:
-    """The `like` of a similarity request: COLLECTION/ITEM#ROW, LON,LAT, or a file with a vector."""
+    """The `like` of a similarity request: COLLECTION/ITEM#ROW, LON,LAT, a vector's file, or a picture."""
     if "#" in text:
         item, _, row = text.rpartition("#")
         collection, slash, name = item.partition("/")
@@ -22,6 +25,8 @@ def read_like(text: str) -> dict[str, Any]:
             return {"collection": collection, "item": name, "row": int(row)}
         raise UsageError(f"{text!r} is not COLLECTION/ITEM#ROW")
     path = Path(text)
+    if path.suffix.lower() in PICTURES:
+        return {"image": base64.b64encode(read_limited(path, MAX_PICTURE_BYTES)).decode()}
     if path.suffix in (".npy", ".json") or path.is_file():
         return {"vector": read_vector(path)}
     return {"point": read_numbers(text, "LIKE")}

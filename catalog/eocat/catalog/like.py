@@ -19,7 +19,7 @@ from .vector_bytes import read_vector
 
 Vector = NDArray[np.floating]
 
-_ENCODING = asyncio.Semaphore(2)  # pictures that are encoded at a time
+_ENCODING = asyncio.Semaphore(2)  # pictures and texts that are encoded at a time
 
 
 async def query_vector(connection: Connection, like: Like, space: Space) -> Vector:
@@ -39,11 +39,10 @@ async def _vector(connection: Connection, like: Like, space: Space) -> Vector:
         case LikePoint():
             return await _of_point(connection, like, space)
         case LikeImage():
-            return await _of_image(like, space)
+            data = decode_base64(like.image, what="image")
+            return await _encoded("image", space, data, offset=like.offset)
         case LikeText():
-            raise Malformed(
-                f"encoder {space.encoder} reads no texts here: send the vector of 'eocat encoders text'"
-            )
+            return await _encoded("text", space, like.text)
         case LikeExamples():
             positive = [await query_vector(connection, one, space) for one in like.positive]
             negative = [await query_vector(connection, one, space) for one in like.negative]
@@ -61,10 +60,9 @@ def combine(positive: Sequence[Vector], negative: Sequence[Vector]) -> NDArray[n
     return unit
 
 
-async def _of_image(like: LikeImage, space: Space) -> Vector:
-    """What the collection's encoder makes of a picture; in a thread, a few at a time."""
-    data = decode_base64(like.image, what="image")
-    encoders = entry_points(group="eocat.encode_query", name="image")
+async def _encoded(kind: str, space: Space, query: str | bytes, **options: int) -> Vector:
+    """What the collection's encoder makes of a picture or a text; in a thread, a few at a time."""
+    encoders = entry_points(group="eocat.encode_query", name=kind)
     if not encoders:
         raise Malformed(f"encoder {space.encoder} is not installed at this catalogue: send a vector")
     name, _, _ = space.encoder.rpartition(" ")  # its version follows
@@ -72,7 +70,7 @@ async def _of_image(like: LikeImage, space: Space) -> Vector:
         async with _ENCODING:
             encode = await run_in_threadpool(next(iter(encoders)).load)
             vector: Vector = await run_in_threadpool(
-                encode, data, encoder=name, space=space.digest.hex(), offset=like.offset
+                encode, query, encoder=name, space=space.digest.hex(), **options
             )
     except (EocatError, ImportError) as error:
         raise Malformed(f"like: {error}") from None

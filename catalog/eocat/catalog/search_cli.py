@@ -91,12 +91,18 @@ def search(
 @app.command()
 def similar(
     like: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="LIKE",
-            help="collection/item#row, LON,LAT (after -- if negative), or a .npy or .json vector.",
+            help="collection/item#row, LON,LAT (after -- if negative), a .npy or .json vector, or a picture.",
         ),
-    ],
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of LIKE: what the chips show, in English, where the catalogue can encode it."
+        ),
+    ] = None,
     collections: Collections = None,
     bbox: Bbox = None,
     intersects: Intersects = None,
@@ -115,11 +121,13 @@ def similar(
     as_csv: Csv = False,
     parquet: Parquet = None,
 ) -> None:
-    """Find the rows nearest to a row, a point or a vector."""
+    """Find the rows nearest to a row, a point, a vector, a picture or a text."""
     from .ask import read_like
     from .client import Catalogue
 
-    request: dict[str, Any] = {"like": read_like(like), "limit": limit}
+    if (like is None) == (text is None):
+        raise UsageError("name either LIKE or --text", hint='eocat similar --text "a harbour"')
+    request: dict[str, Any] = {"like": {"text": text} if like is None else read_like(like), "limit": limit}
     options = {
         "collections": collections,
         **_area(bbox, intersects),

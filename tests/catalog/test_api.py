@@ -150,6 +150,21 @@ def test_a_search_that_names_nothing_finds_embeddings_and_not_encoders(url: str)
     assert [item.id for item in found.get_items()] == [models[0]["id"]]
 
 
+@pytest.mark.parametrize("include", [None, []])
+def test_an_include_that_is_empty_asks_for_the_default_set(url: str, include: list[str] | None) -> None:
+    """Fields Extension, semantics 4; without any `include` the rest is whole (3)."""
+    asked = {"ids": ["b"], "collections": ["demo"], "fields": {"exclude": ["geometry"], "include": include}}
+    [less] = requests.post(f"{url}/search", json=asked, timeout=60).json()["features"]
+    assert {"type", "stac_version", "id", "bbox", "links", "assets", "properties"} <= set(less)
+    assert "geometry" not in less
+    assert set(less["properties"]) <= {"datetime"}
+    asked["fields"] = {"exclude": ["geometry"]}
+    [whole] = requests.post(f"{url}/search", json=asked, timeout=60).json()["features"]
+    assert "eocat:row_root" in whole["properties"]
+    refused = requests.post(f"{url}/search", json=asked | {"fields": None}, timeout=60)
+    assert (refused.status_code, "fields is null" in refused.json()["description"]) == (400, True)
+
+
 def test_fields_leave_out_what_was_not_asked_for(url: str) -> None:
     one = get(url, "search?ids=b&collections=demo&fields=id,properties.platform").json()["features"][0]
     assert one.keys() - {"id", "collection", "links"} == {"properties"}

@@ -25,7 +25,28 @@ from eocat.catalog.prefix import cache_folder  # noqa: E402
 
 VALIDATOR, SCHEMATHESIS = "stac-api-validator==0.6.8", "schemathesis==4.32.5"
 SCHEMAS = HERE.parents[2] / "shared" / "data" / "stac_schemas"
-CLASSES = ("core", "features", "item-search", "filter", "collections")
+CLASSES = (
+    "core", "collections", "features", "features#fields", "features#sort", "features#query",
+    "item-search", "item-search#fields", "item-search#sort", "item-search#query", "filter",
+)  # fmt: skip
+QUERY = {  # what the query suites ask of the sample's items (sample.py)
+    "comparison-field": "eo:cloud_cover", "eq-value": "20", "neq-value": "20", "lt-value": "20",
+    "lte-value": "20", "gt-value": "20", "gte-value": "20",
+    "substring-field": "platform", "starts-with-value": "sentinel", "ends-with-value": "2a",
+    "contains-value": "nel", "in-field": "platform", "in-values": "sentinel-2a,sentinel-2b",
+}  # fmt: skip
+# Errors of the validator itself: it holds each value that `in` found against the whole list, and wants five
+# members where only one was included.
+ITS_OWN = [
+    (
+        r"\[Item Search - Fields Ext\] : POST \{'fields': \{'exclude': \['properties'\], 'include': "
+        r"\['properties\.platform'\]\}\} response contained fewer than 5 fields \['properties'\]"
+    ),
+    (
+        r"\[Item Search - Query Ext\] : (GET|POST) search with Query '\{\"platform\": \{\"in\": \[.*\]\}\}'"
+        r" had non-matching results: got \[('sentinel-2[ab]'(, )?)+\]"
+    ),
+]
 AREA = '{"type": "Polygon", "coordinates": [[[100, 0], [110, 0], [110, 1], [100, 1], [100, 0]]]}'
 
 # Not asked: whether whatever fits our schemas is accepted. No JSON Schema says what CQL2 text, an interval or
@@ -52,12 +73,17 @@ def validate(url: str, schemas: Path) -> tuple[bool, str]:
     classes = [part for name in CLASSES for part in ("--conformance", name)]
     ran = subprocess.run(
         [environment(VALIDATOR) / "python", HERE / "offline.py", schemas, "--root-url", url, *classes,
+         *(part for name, value in QUERY.items() for part in (f"--query-{name}", value)),
+         "--fields-nested-property", "properties.platform",
          "--collection", "demo", "--geometry", AREA, "--log-level", "WARNING"],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
-    warnings = len(re.findall(r"^- \[", ran.stdout, re.MULTILINE))
-    if ran.returncode == 0 and "Errors: none" in ran.stdout:
-        return True, f"{', '.join(CLASSES)}: errors none, {warnings} warnings"
+    warned, _, failed = ran.stdout.partition("Errors:")
+    warnings, errors = (re.findall(r"^- (\[.*)$", part, re.MULTILINE) for part in (warned, failed))
+    true = [error for error in errors if not any(re.fullmatch(known, error) for known in ITS_OWN)]
+    if failed and not true and (ran.returncode == 0 or errors):
+        own = f" but {len(errors)} of the validator's own" if errors else ""
+        return True, f"{', '.join(CLASSES)}: errors none{own}, {len(warnings)} warnings"
     return False, f"failed\n{ran.stdout[-6000:]}{ran.stderr[-2000:]}"
 
 

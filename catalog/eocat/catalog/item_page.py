@@ -9,13 +9,31 @@ from typing import Any
 from urllib.parse import urljoin
 
 from hydraters import hydrate
+from stac_fastapi.extensions.fields.request import PostFieldsExtension
 from stac_fastapi.pgstac.utils import filter_fields
 
 from .documents import MODELS, item_path
 
 GEOJSON = "application/geo+json"
 JSON = "application/json"
+DEFAULT_FIELDS = frozenset(
+    {"type", "stac_version", "id", "collection", "geometry", "bbox", "links", "assets", "properties.datetime"}
+)
 INFERRED = ("self", "item", "parent", "collection", "root", "items", "child")  # never the stored ones
+
+
+def asked_fields(fields: PostFieldsExtension | None, *, posted: bool) -> tuple[set[str], set[str]]:
+    """(include, exclude) of a search. posted: an `include` that is null or empty was really written so.
+
+    Then `exclude` takes from the default set; without an `include` it takes from the whole Item (Fields
+    Extension, "Include/Exclude Semantics", 3 and 4).
+    """
+    if fields is None:
+        return set(), set()
+    include, exclude = fields.include or set(), fields.exclude or set()
+    if posted and exclude and not include and "include" in fields.model_fields_set:
+        return set(DEFAULT_FIELDS - exclude), set()
+    return include, exclude
 
 
 def complete_item(

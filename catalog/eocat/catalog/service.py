@@ -89,6 +89,8 @@ class SearchPost(PgstacSearch):  # type: ignore[misc]
         numbers = [value.get("limit"), *(bbox if isinstance(bbox, list) else [])]
         if any(isinstance(number, bool) for number in numbers):  # they would count as 0 and 1
             raise ValueError("bbox or limit holds true or false, expected numbers")
+        if "fields" in value and value["fields"] is None:
+            raise ValueError("fields is null, expected an object with include or exclude")
         try:  # the next page's link repeats it
             orjson.dumps(value)
         except TypeError:

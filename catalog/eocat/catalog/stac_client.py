@@ -23,7 +23,7 @@ from eocat.verify.errors import Malformed
 from .cql2 import check_filter, parse_filter
 from .geoparquet import MEDIA_TYPE as PARQUET
 from .geoparquet import accepts_parquet, format_items
-from .item_page import GEOJSON, complete_item
+from .item_page import GEOJSON, asked_fields, complete_item
 from .item_view import PREDECESSOR, SUCCESSOR
 from .landing import landing_html, prefers_html
 from .nearest_items import Ranked, in_order, rank_items, restrict, split_similar
@@ -125,7 +125,7 @@ class StacClient(CoreCrudClient):  # type: ignore[misc]  # the library ships no 
             asked = search_request.model_dump_json(exclude_none=True, by_alias=True)
             found = await connection.fetchval("SELECT * FROM search($1::text::jsonb)", asked)
         fields = getattr(search_request, "fields", None)
-        include, exclude = (fields.include or set(), fields.exclude or set()) if fields else (set(), set())
+        include, exclude = asked_fields(fields, posted=request.method == "POST")
         base_url = get_base_url(request)
         features = [
             complete_item(item, item.pop("pgstac:base_item", {}), base_url, include, exclude)

@@ -1,10 +1,11 @@
 """A catalogue under load, with its database restarted in the middle: every answer is judged.
 
-    python tests/catalog/load_run.py --minutes 5 --clients 16
+    python tests/catalog/load_run.py --minutes 5 --clients 16 --writers 4
 
 Real processes on loopback: `eocat serve`, `eocat serve --writes`, the embedded database. Each client draws
-one of: a search for an acknowledged item, neighbours of one of its rows, the proof of a row (verified), and
-the registration of a new shard over HTTP. An answer that is wrong is a failure at any time; an error is one
+one of: a search for an acknowledged item, neighbours of one of its rows, the proof of a row (verified), and,
+if it is one of the writers, the registration of a new shard over HTTP (who registers waits longest, so that
+readers alone show when reads are back). An answer that is wrong is a failure at any time; an error is one
 unless the database was away. In the end every acknowledged item is verified from the catalogue and the log
 audited.
 """
@@ -48,7 +49,7 @@ from eocat.verify.hit import check_hit
 from eocat.verify.report import Outcome
 
 ROWS = 36  # of each shard
-WEIGHTS = {"search": 40, "similar": 30, "proof": 25, "register": 5}
+WEIGHTS = {"search": 40, "similar": 30, "proof": 25, "register": 20}
 GRACE_S = 10.0  # after the database is back, for connections that broke
 
 
@@ -71,10 +72,11 @@ class Load:
     wrong: list[str] = field(default_factory=list)
     down: tuple[float, float] | None = None
 
-    def client(self, seed: int, until: float) -> None:
+    def client(self, seed: int, until: float, *, writes: bool) -> None:
         """One client: draws and judges until the time is over."""
         chance, session = random.Random(seed), requests.Session()
-        kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
+        drawn = {kind: weight for kind, weight in WEIGHTS.items() if writes or kind != "register"}
+        kinds, weights = list(drawn), list(drawn.values())
         while time.monotonic() < until:
             (kind,) = chance.choices(kinds, weights)
             began = time.monotonic()
@@ -220,10 +222,13 @@ def begun(home: Path, shards: int) -> Iterator[Load]:
         database.cluster.stop()
 
 
-def run(load: Load, clients: int, seconds: float, away_s: float) -> None:
+def run(load: Load, clients: int, writers: int, seconds: float, away_s: float) -> None:
     """The clients, and the restart when half of the time is over."""
     until = time.monotonic() + seconds
-    threads = [threading.Thread(target=load.client, args=(seed, until)) for seed in range(clients)]
+    threads = [
+        threading.Thread(target=load.client, args=(seed, until), kwargs={"writes": seed < writers})
+        for seed in range(clients)
+    ]
     for thread in threads:
         thread.start()
     time.sleep(seconds / 2)
@@ -261,6 +266,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--minutes", type=float, default=5)
     arguments.add_argument("--clients", type=int, default=16)
+    arguments.add_argument("--writers", type=int, default=4, help="how many of them also register")
     arguments.add_argument("--shards", type=int, default=400, help="how many may be registered")
     arguments.add_argument("--away", type=float, default=5, help="seconds that the database is away")
     chosen = arguments.parse_args()
@@ -270,15 +276,15 @@ def main() -> None:
     try:
         with begun(home, chosen.shards) as load:
             seconds = 60 * chosen.minutes
-            run(load, chosen.clients, seconds, chosen.away)
+            run(load, chosen.clients, chosen.writers, seconds, chosen.away)
             for line in _table(load, seconds):
                 write(line)
             begin, end = load.down or (0.0, 0.0)
-            last = max((at for at, _ in load.faults), default=begin)
-            write(
-                f"database away {end - begin:.1f} s; {len(load.faults)} errors, the last"
-                f" {last - end:+.1f} s after it was back; {len(load.acknowledged)} items acknowledged"
-            )
+            for name, writing in (("reads", False), ("registrations", True)):
+                at = [at for at, text in load.faults if text.startswith("register") is writing]
+                last = f", the last {max(at) - end:+.1f} s after it was back" if at else ""
+                write(f"database away {end - begin:.1f} s; {len(at)} errors of {name}{last}")
+            write(f"{len(load.acknowledged)} items acknowledged")
             findings = judged(load, Path(tempfile.mkdtemp(dir=home)))
         for name, found in findings.items():
             write(f"{name}: {len(found)}" + "".join(f"\n    {one}" for one in found[:5]))

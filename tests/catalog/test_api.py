@@ -1,6 +1,8 @@
 """The API beyond single answers: tags, HEAD, tables, pages that grow, versions, and what browsers get."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -279,6 +281,27 @@ def test_qgis_finds_its_way(url: str) -> None:
     assert len({item["id"] for item in first["features"] + second["features"]}) == 4
     for item in first["features"]:
         assert all(urlsplit(asset["href"]).scheme == "http" for asset in item["assets"].values())
+
+
+READ_BY_GDAL = """
+import sys
+import pyogrio
+place = f"OAPIF:{sys.argv[1]}"
+assert {"demo", "other"} <= {name for name, _ in pyogrio.list_layers(place)}
+frame = pyogrio.read_dataframe(place, layer="demo", PAGE_SIZE="2")
+near = pyogrio.read_dataframe(place, layer="demo", bbox=(11.9, -90, 12.1, 90))
+print(sorted(frame["id"]), sorted(near["id"]))
+"""
+
+
+def test_gdal_reads_it_as_ogc_api_features(url: str) -> None:
+    """GDAL's driver of OGC API - Features, as QGIS and GeoPandas have it: layers, boxes, pages.
+
+    In a process of its own: it holds Python's lock while it waits for the answers of this one.
+    """
+    command = [sys.executable, "-c", READ_BY_GDAL, url]
+    read = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert read.stdout == "['a', 'b', 'c', 'd'] ['b']\n", read.stderr[-2000:]
 
 
 def relations(document: dict[str, Any]) -> set[str]:

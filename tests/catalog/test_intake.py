@@ -17,7 +17,7 @@ import pytest
 import requests
 from catalogue import counts, fetch_all, new_database
 from intake_world import IntakeWorld, documents, file_of, taking
-from log_world import ENCODER, LogWorld
+from log_world import ENCODER, LogWorld, without_triggers
 from shard_maker import new_signer, write_shard
 
 from eocat.catalog.database import Database
@@ -346,6 +346,35 @@ def test_there_is_a_limit_to_what_is_open_and_old_ones_are_swept(embedded: Datab
         assert len(site.left()) == MAX_OPEN + 1
         site.intake.sweep(time.time() + OPEN_LIVES_S + 60)
         assert site.left() == []
+
+
+def test_what_the_log_holds_is_never_swept(embedded: Database, tmp_path: Path) -> None:
+    """The database is an old backup's: it knows nothing of the shard, whose only copy is the catalogue's."""
+    with new_database(embedded) as database, taking(LogWorld(database, tmp_path / "out")) as site:
+        _swept_after_a_restore(site)
+
+
+def _swept_after_a_restore(site: IntakeWorld) -> None:
+    folder, token = site.world.write("restored"), site.token()
+    (done,) = submit(site.url, token, [folder])
+    assert done.status == "registered"
+    [(location,)] = fetch_all(
+        site.world.database, "SELECT location FROM eocat.shard WHERE item_id = 'restored'"
+    )
+    without_triggers(
+        site.world.database,
+        "DELETE FROM eocat.chip c USING eocat.shard s WHERE s.shard_id = c.shard_id AND item_id = 'restored'",
+        "DELETE FROM eocat.shard WHERE item_id = 'restored'",
+        "DELETE FROM eocat.event WHERE item_id = 'restored'",
+        "DELETE FROM pgstac.items WHERE id = 'restored'",
+    )
+    site.intake.sweep(time.time() + 2 * OPEN_LIVES_S)
+    assert (Path(location) / "embeddings.parquet").is_file()
+    refused = site.world.write("refused")
+    id_ = site.open(refused, token).json()["id"]
+    (site.intake.quarantine / id_).rename(site.intake.shards / id_)  # and the process died
+    site.intake.sweep(time.time() + 2 * OPEN_LIVES_S)
+    assert not (site.intake.shards / id_).exists(), "the log knows nothing of it"
 
 
 def test_a_crash_between_the_move_and_the_admission_is_made_good(site: IntakeWorld) -> None:

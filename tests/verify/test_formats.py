@@ -364,7 +364,8 @@ OTHERWISE = {
 
 @functools.cache
 def world() -> World:
-    return make_world(Path(tempfile.mkdtemp(prefix="eocat-formats-")) / "world")
+    with tempfile.TemporaryDirectory(prefix="eocat-formats-") as folder:
+        return make_world(Path(folder) / "world")
 
 
 @functools.cache

@@ -18,7 +18,6 @@ import asyncio
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -30,24 +29,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
 
 from eocat.verify import canonical
-from eocat.verify.errors import ConfigError, EocatError, Malformed, Unavailable
+from eocat.verify.errors import ConfigError, Unavailable
 from eocat.verify.evidence import (
     ITEM_FILE,
-    LOG_PROOF_FILE,
     MAX_ATTESTATION_BYTES,
-    asset_hrefs,
     read_limited,
     split_envelopes,
 )
 from eocat.verify.history import BrokenHistory, History
 from eocat.verify.policy import Policy
-from eocat.verify.projection import ATTESTATION, differences, project
-from eocat.verify.statement import Hex32, Identifier, ItemPath, Strict, Text, validated
+from eocat.verify.projection import differences, project
+from eocat.verify.statement import validated
 
 from . import histories
 from .admission import register
@@ -55,74 +49,23 @@ from .admitted import Admission
 from .database import Database
 from .documents import COLLECTION_FILE, MODEL_FILE
 from .durable import fsync_folder, replace_file
+from .log import log_folder
+from .registrations import (
+    OPENED_FILE,
+    NotAdmitted,
+    Opened,
+    Opening,
+    Registration,
+    folders_in,
+    opened_from,
+    read_opened,
+)
 from .tokens import Grant
 
 MAX_OPENING_BYTES = 12 << 20  # four documents, escaped as JSON text
 MAX_OPEN = 16  # registrations of one holder
 OPEN_LIVES_S = 24 * 3600
 RESERVE_BYTES = 1 << 30  # of the disk, which the database may share
-OPENED_FILE = "opened.json"
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-_OWN_FILES = {ITEM_FILE, LOG_PROOF_FILE, OPENED_FILE}
-
-DocumentText = Annotated[str, Field(max_length=canonical.MAX_BYTES)]
-
-
-class NotAdmitted(EocatError):
-    """A registration is refused, with the HTTP status that says how."""
-
-    def __init__(self, message: str, status: int = 422) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Opening(Strict):
-    """What opens a registration: the texts of a shard's documents, byte for byte."""
-
-    item: DocumentText
-    attestation: Annotated[str, Field(max_length=MAX_ATTESTATION_BYTES)]
-    collection: DocumentText
-    model: DocumentText
-
-
-class SignedFile(Strict):
-    name: Text
-    sha256: Hex32
-    size: Annotated[int, Field(ge=0, le=canonical.MAX_INTEGER)]
-
-
-class Opened(Strict):
-    """What is remembered of an open registration. files: asset key → the signed file."""
-
-    holder: Text
-    item: ItemPath
-    attestation: Text  # the file's name
-    files: dict[Identifier, SignedFile]
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """An open registration in `folder`."""
-
-    id: str
-    folder: Path
-    opened: Opened
-
-    @property
-    def shard(self) -> Path:
-        return self.folder / self.opened.item
-
-    def missing(self) -> list[dict[str, Any]]:
-        """The files that have not come, in order of key."""
-        return [
-            {"key": key, "name": file.name, "size": file.size}
-            for key, file in sorted(self.opened.files.items())
-            if not (self.shard / file.name).exists()
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"id": self.id, "item": self.opened.item, "missing": self.missing()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,7 +108,7 @@ class Intake:
         id_ = hashlib.sha256(f"{grant.holder}\0".encode() + body).hexdigest()
         if (found := self._find(id_, grant.holder)) is not None:
             return found
-        opened = _opened(grant.holder, opening, history)
+        opened = opened_from(grant.holder, opening, history)
         self._check_room(grant.holder, sum(file.size for file in opened.files.values()))
         return self._write(id_, opening, opened)
 
@@ -268,7 +211,11 @@ class Intake:
         return place / registration.opened.item
 
     def sweep(self, now_s: float | None = None) -> None:
-        """Remove what was left open too long, and what moved but was never admitted."""
+        """Remove what was left open too long, and what moved but was never admitted.
+
+        A shard that the log holds stays, known to the database or not: one restored from an old backup does
+        not know what came later, and this may be the only copy (`eocat rebuild` takes it up again).
+        """
         now_s = now_s or time.time()
         with self._admitting:
             with self.database.connect() as connection:
@@ -276,10 +223,23 @@ class Intake:
                     "SELECT location FROM eocat.shard WHERE starts_with(location, %s)", [f"{self.shards}/"]
                 )
                 used = {Path(row[0]).parents[1] for row in rows}
-            for folder in (*_folders(self.quarantine), *_folders(self.shards)):
+            for folder in (*folders_in(self.quarantine), *folders_in(self.shards)):
                 with suppress(FileNotFoundError):  # it was committed or dropped just now
-                    if folder not in used and now_s - folder.stat().st_mtime > OPEN_LIVES_S:
+                    old = now_s - folder.stat().st_mtime > OPEN_LIVES_S
+                    if old and folder not in used and not self._is_logged(folder):
                         shutil.rmtree(folder)
+
+    def _is_logged(self, folder: Path) -> bool:
+        """Whether the log's files hold an event of the registration in `folder`."""
+        opened = read_opened(folder)
+        if opened is None:
+            return False
+        attestation = folder / opened.item / opened.attestation
+        if not attestation.is_file():
+            return False
+        envelopes = log_folder(self.home).path / "envelope"
+        lines = split_envelopes(read_limited(attestation, MAX_ATTESTATION_BYTES))
+        return any((envelopes / hashlib.sha256(line).hexdigest()).is_file() for line in lines)
 
     def _judge(self, grant: Grant, opening: Opening) -> History:
         """What the documents come to; Denied, or NotAdmitted with what is wrong with them."""
@@ -312,8 +272,8 @@ class Intake:
         """Raise NotAdmitted where the holder has too much open, or the disk no room for more."""
         waiting = [
             Registration("", folder, opened)
-            for folder in _folders(self.quarantine)
-            if (opened := _read_opened(folder)) is not None
+            for folder in folders_in(self.quarantine)
+            if (opened := read_opened(folder)) is not None
         ]
         if sum(one.opened.holder == holder for one in waiting) >= MAX_OPEN:
             raise NotAdmitted(f"{MAX_OPEN} registrations are open: commit them first", 429)
@@ -368,7 +328,7 @@ class Intake:
 
     def _find(self, id_: str, holder: str) -> Registration | None:
         for folder in (self.shards / id_, self.quarantine / id_):
-            opened = _read_opened(folder)
+            opened = read_opened(folder)
             if opened is not None and opened.holder == holder:
                 return Registration(id_, folder, opened)
         return None
@@ -419,36 +379,3 @@ def only_one(home: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigError(f"another process takes registrations for {home} already") from None
         yield
-
-
-def _opened(holder: str, opening: Opening, history: History) -> Opened:
-    """The files to expect, under the names that the Item gives them; NotAdmitted for a name that is none."""
-    names: dict[str, str] = {}
-    for key, href in asset_hrefs(opening.item.encode()).items():
-        names[key] = href.removeprefix("./")
-        if not _FILE_NAME.fullmatch(names[key]) or names[key].lower() in _OWN_FILES:
-            raise NotAdmitted(f"asset {key[:80]} has the href {href[:80]!r}, expected a file name")
-    if ATTESTATION not in names:
-        raise NotAdmitted(f"the item has no asset {ATTESTATION}")
-    if len({name.lower() for name in names.values()}) < len(names):
-        raise NotAdmitted("two assets of the item have one file name")
-    signed = history.projection.assets
-    if missing := sorted(signed.keys() - names.keys()):
-        raise NotAdmitted(f"asset {missing[0]} of the item has no href")
-    files = {
-        key: SignedFile(name=names[key], sha256=asset.sha256, size=asset.size)
-        for key, asset in signed.items()
-    }
-    return Opened(holder=holder, item=history.create.item, attestation=names[ATTESTATION], files=files)
-
-
-def _read_opened(folder: Path) -> Opened | None:
-    try:
-        value = canonical.parse(read_limited(folder / OPENED_FILE, canonical.MAX_BYTES), what="registration")
-        return validated(Opened, value, what="registration")
-    except (Unavailable, Malformed):
-        return None
-
-
-def _folders(place: Path) -> list[Path]:
-    return [path for path in place.iterdir() if path.is_dir()] if place.is_dir() else []

@@ -27,9 +27,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from eocat.verify.errors import EocatError, Malformed, Unavailable
 
-from .intake import MAX_OPENING_BYTES, Intake, NotAdmitted
+from .intake import MAX_OPENING_BYTES, Intake
 from .middleware import RequestLog
 from .oidc import Provider, is_jwt
+from .registrations import NotAdmitted
 from .tokens import Denied, Grant, TokenStore
 
 GRACE_S = 30

@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from make_safe import make_safe
 
+from eocat.producer.choice import Refused
 from eocat.producer.decoders import Closed, Decoders
 from eocat.producer.draft import STATEMENT_FILE, Draft
 from eocat.producer.output import finish
 from eocat.producer.pipeline import make_drafts
 from eocat.producer.produce import produce
-from eocat.producer.reader import Refused
 from eocat.producer.run import Run, prepare_run
 from eocat.producer.signer import KeyFile
 from eocat.producer.sources import Scene, find_scenes
@@ -207,3 +208,41 @@ def children() -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def rgb(path: Path) -> Path:
+    """A picture of three bands among scenes of twelve."""
+    pixels = np.random.default_rng(5).integers(0, 255, (3, 64, 64), np.uint8)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=64, width=64, dtype="uint8", crs="EPSG:32633",
+        transform=Affine(10, 0, 500_000, 0, -10, 5_000_000), photometric="RGB",
+    ) as target:  # fmt: skip
+        target.write(pixels)
+        target.descriptions = ("red", "green", "blue")
+    return path
+
+
+def test_an_odd_scene_stops_no_run(tmp_path: Path) -> None:
+    """By the command: it is refused by name, the others become shards, and the exit code says so."""
+    scenes = [write_scene(tmp_path / f"{name}.tif", seed=number, size=64) for number, name in enumerate("ab")]
+    odd = rgb(tmp_path / "odd.tif")
+    home = {"EOCAT_HOME": str(tmp_path / "home"), "EOCAT_KEY_PASSPHRASE": "x"}
+
+    def eocat(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "eocat.edge", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, env=os.environ | home
+        )
+
+    assert eocat("keys", "new", "p").returncode == 0
+    options = ["--collection", "mixed", "--out", tmp_path / "out", "--key", "p", "--size", 32, "--json"]
+    options += ["--datetime", "2024-06-01T00:00:00Z"]
+    ran = eocat("produce", *scenes, odd, *options)
+    assert ran.returncode == 3, ran.stderr
+    facts = json.loads(ran.stdout)
+    assert {one["item"] for one in facts["shards"]} == {"a", "b"}
+    [refused] = facts["refused"]
+    assert (refused["scene"], "has the bands of encoder exact-rgb" in refused["error"]) == ("odd", True)
+    ran = eocat("produce", odd, scenes[0], *options)
+    assert ran.returncode == 2
+    assert "as many scenes select the encoder" in ran.stderr

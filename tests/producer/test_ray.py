@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from eocat.producer.choice import Refused
 from eocat.producer.output import Produced, write_collection
 from eocat.producer.produce import produce
-from eocat.producer.reader import Refused
 from eocat.producer.run import Run, prepare_run
 from eocat.producer.signer import KeyFile
 from eocat.producer.sources import Scene, find_scenes

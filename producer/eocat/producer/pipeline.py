@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from eocat.verify.errors import InputError
 from eocat.verify.hit import microseconds
 
+from .choice import Refused
 from .decoders import Decoders
 from .draft import Draft, Found, write_draft
 from .encoding import EncodingThreads
-from .reader import Batch, End, Message, Opened, Reader, Refused
+from .reader import Batch, End, Message, Opened, Reader
 from .receipt import Meter, Receipt
 from .run import Run
 from .shard_writer import ChipRows

@@ -15,10 +15,10 @@ Here is the engine `local`, in which all that happens on one machine; ray_engine
 from collections.abc import Generator, Sequence
 from contextlib import closing
 
+from .choice import Refused
 from .draft import Draft, Found
 from .output import Produced, finish
 from .pipeline import Progress, make_drafts
-from .reader import Refused
 from .run import Run
 from .signer import Signer
 from .sources import Scene

@@ -9,14 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from eocat.verify.edge.terminal import answer, answer_json, needs, note, progress_bar
 from eocat.verify.edge.trust_cli import Trust
 from eocat.verify.errors import EocatError, UsageError
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from .output import Produced
@@ -124,7 +127,8 @@ def produce(
 
     from eocat.verify.trust_store import load_policy
 
-    from .encoders import Checkpoint
+    from .choice import choose_encoder
+    from .encoders import Checkpoint, load_encoder
     from .evidence import EvidenceRules
     from .interval import parse_interval
     from .output import write_collection
@@ -135,14 +139,21 @@ def produce(
     signer = open_key(key)
     summary = Summary()
     told = Told(values, offset, tuple(bands.split(",")) if bands else ())
-    found = part_of(find_scenes(scenes, told, refuse=lambda error: summary.refuse(None, error)), task)
-    if found:
+    checkpoint = Checkpoint(weights, sha256) if weights else None
+    choice = choose_encoder(
+        find_scenes(scenes, told, refuse=lambda error: summary.refuse(None, error)),
+        partial(load_encoder, encoder, device=device, checkpoint=checkpoint, precision=precision),
+    )
+    for one in part_of(choice.refused, task):
+        summary.refuse(one.scene, one.error)
+    found = part_of(choice.scenes, task)
+    if found and choice.encoder:
         run = prepare_run(
             found,
             collection=collection,
             out=out,
             publisher=publisher or signer.name,
-            encoder=encoder,
+            encoder=choice.encoder,
             layout=layout,
             chip_size=size,
             stride=stride,
@@ -156,8 +167,7 @@ def produce(
             device=device,
             batch=batch,
             threads=threads,
-            checkpoint=Checkpoint(weights, sha256) if weights else None,
-            precision=precision,
+            checkpoint=checkpoint,
             resume=resume,
             evidence=EvidenceRules(
                 evidence, lambda: load_policy(trust, datetime.now(UTC)).cdse, accept_damaged
@@ -173,7 +183,7 @@ def produce(
         raise typer.Exit(summary.refused[-1][1].exit_code)
 
 
-def part_of(scenes: "list[Scene]", task: str | None) -> "list[Scene]":
+def part_of(scenes: "list[T]", task: str | None) -> "list[T]":
     """The scenes of `task` "I/N": every N-th, so that runs of any N tasks share them out without a word."""
     if task is None:
         return scenes
@@ -192,9 +202,9 @@ def produce_all(
 
     Interrupted, or stopped by an error that no other scene would escape, says what was done so far.
     """
+    from .choice import Refused
     from .produce import produce
     from .ray_engine import produce_on_ray
-    from .reader import Refused
 
     make = produce_on_ray if engine == "ray" else produce
     so_far = f"of {len(scenes)} scenes are done; the same command takes up the rest"

@@ -17,13 +17,13 @@ from typing import Any, Final, NoReturn
 
 from eocat.verify.errors import ConfigError, EocatError, InputError
 
+from .choice import Refused
 from .draft import Draft, Found
 from .encoders import load_encoder
 from .evidence import EvidenceRules
 from .output import Produced, finish
 from .pipeline import Progress, make_drafts
 from .produce import found
-from .reader import Refused
 from .run import Run, space_of
 from .signer import Signer
 from .sources import Scene

@@ -22,6 +22,7 @@ from eocat.verify.errors import EocatError, InputError
 from eocat.verify.row import pixels_digest
 
 from .chips import Chip, fault_of, hilbert_order, majortom_chips, tile_chips
+from .choice import Refused
 from .decoders import Decoders
 from .draft import Found, find_shard
 from .encoding import pixel_array
@@ -35,14 +36,6 @@ from .stamps import find_unread
 from .windows import AHEAD_BYTES, Windows
 
 BATCHES_AHEAD: Final = 2  # read and waiting for the encoder
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A scene that gives no shard, and why."""
-
-    scene: str
-    error: EocatError
 
 
 @dataclass(frozen=True, slots=True)

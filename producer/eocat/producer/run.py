@@ -1,7 +1,7 @@
 """One run of the producer: an encoder and a recipe over scenes of one collection."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ from eocat.verify.evidence import read_limited
 from eocat.verify.statement import Encoder as EncoderClaim
 from eocat.verify.statement import WeightsFile, space_digest
 
+from .choice import Load, choose_encoder
 from .encoders import Checkpoint, Encoder, load_encoder
 from .evidence import BESIDE, EvidenceRules
 from .recipe import Recipe
@@ -71,7 +72,7 @@ def prepare_run(
     collection: str,
     out: Path,
     publisher: str,
-    encoder: str = "exact",
+    encoder: str | Encoder = "exact",
     layout: str = "tile",
     chip_size: int = 224,
     stride: int | None = None,
@@ -90,15 +91,19 @@ def prepare_run(
     precision: str | None = None,
     resume: bool = False,
 ) -> Run:
-    """The run over `scenes` with the encoder that their bands select. stride: by default the chip's size.
+    """The run over `scenes` with an encoder that takes them all. stride: by default the chip's size.
 
-    checkpoint, precision: of a published encoder; see `load_encoder`.
+    encoder: ready (choice.py), or the name of one. checkpoint, precision: of a published encoder; see
+    `load_encoder`.
 
-    Raises UsageError where the scenes need different encoders, ConfigError where the collection's folder
-    holds vectors of another embedding space.
+    Raises the error of a scene that the encoder cannot take, ConfigError where the collection's folder holds
+    vectors of another embedding space.
     """
-    load = partial(load_encoder, encoder, device=device, checkpoint=checkpoint, precision=precision)
-    ready = _one_encoder(scenes, load)
+    if isinstance(encoder, str):
+        load = partial(load_encoder, encoder, device=device, checkpoint=checkpoint, precision=precision)
+        ready = _one_encoder(scenes, load)
+    else:
+        ready = encoder
     recipe = Recipe(
         encoder=ready.name,
         space=space_of(ready),
@@ -132,16 +137,11 @@ def prepare_run(
     return run
 
 
-def _one_encoder(scenes: Sequence[Scene], load: Callable[[tuple[str, ...]], Encoder]) -> Encoder:
-    """The encoder for all scenes, loaded once for each set of bands."""
-    by_bands = {bands: load(bands) for bands in {scene.bands for scene in scenes}}
-    names = {encoder.name for encoder in by_bands.values()}
-    if len(names) > 1:
-        raise UsageError(
-            f"the scenes need different encoders: {', '.join(sorted(names))}",
-            hint="vectors of two spaces cannot be compared: produce them into two collections",
-        )
-    return next(iter(by_bands.values()))
+def _one_encoder(scenes: Sequence[Scene], load: Load) -> Encoder:
+    choice = choose_encoder(scenes, load)
+    if choice.encoder is None or choice.refused:
+        raise choice.refused[0].error
+    return choice.encoder
 
 
 def check_collection(folder: Path, space: str) -> None:

@@ -20,7 +20,7 @@ from affine import Affine
 from make_safe import make_safe
 
 from eocat.producer.choice import Refused
-from eocat.producer.decoders import Closed, Decoders
+from eocat.producer.decoders import Closed, Decoders, Strip
 from eocat.producer.draft import STATEMENT_FILE, Draft
 from eocat.producer.output import finish
 from eocat.producer.pipeline import make_drafts
@@ -143,6 +143,30 @@ def test_a_file_that_two_decoders_die_of_is_refused(scene: Scene) -> None:
         stop.set()
         killer.join()
     assert "signal 9" in str(said.value)
+
+
+def test_strips_take_turns_in_memory_and_disturb_nobody_s(scene: Scene) -> None:
+    """Memory is used again once the last view of a strip is gone, and not before."""
+    source = scene.sources(scene.bands)[0]
+    whole = scene.read([source.band])[0]
+
+    def strip(top: int) -> Strip:
+        return Strip(scene, source.path, source.name, (source.index,), top, 32, scene.width, scene.dtype)
+
+    with Decoders(1) as decoders:
+        first = decoders.submit(strip(0)).result()
+        place, view = first.ctypes.data, first[0, 4:8, 10:20]
+        del first
+        for _ in range(3):  # a view is left of it
+            second = decoders.submit(strip(64)).result()
+            assert second.ctypes.data != place
+            assert np.array_equal(view, whole[4:8, 10:20])
+            assert np.array_equal(second[0], whole[64:96])
+        del view
+        again = decoders.submit(strip(96)).result()
+        assert again.ctypes.data == place
+        assert np.array_equal(again[0], whole[96:128])
+    assert np.array_equal(again[0], whole[96:128]), "what was given out stays, the decoders being closed"
 
 
 def test_decoders_that_are_closed_leave_no_process(scene: Scene) -> None:

@@ -2,7 +2,8 @@
 
 A thread stands for each process: it hands over a strip, waits for the answer, and starts another process
 where one has died. Strips lie in anonymous shared memory (memfd), which needs no room in /dev/shm and leaves
-nothing behind, however the run ends.
+nothing behind, however the run ends. Strips of one size take turns in it: the kernel clears the pages of new
+memory, which costs as much as decoding a good part of a strip.
 """
 
 import contextlib
@@ -13,10 +14,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
+from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,8 @@ from eocat.verify.errors import InputError
 
 from .decoder import map_shared
 from .sources import Scene
+
+FREE_BYTES: Final = 256 << 20  # of memory that no strip lies in
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Decoders:
         self._own = threading.local()
         self._workers: set[_Worker] = set()
         self._lock = threading.Lock()
+        self._memory = _Memory()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -89,27 +95,24 @@ class Decoders:
         for worker in self._workers:
             worker.end()
         self._workers.clear()
+        self._memory.close()
 
     def _decode(self, strip: Strip) -> NDArray[Any]:
-        descriptor = _anonymous_file(strip.size_bytes)
-        try:
-            status = 0
-            for _ in range(2):
-                worker = self._worker()
-                answer = worker.ask(strip, descriptor)
-                if answer is not None:
-                    break
-                status = self._bury(worker)
-            else:
-                raise _died(strip, status)
-            if "damaged" in answer:
-                raise strip.scene.damaged(strip.name)
-            if "refused" in answer:
-                raise InputError(answer["refused"], hint=answer["hint"] or None)
-            memory = map_shared(descriptor, strip.size_bytes)
-        finally:
-            os.close(descriptor)
-        return np.frombuffer(memory, strip.dtype).reshape(strip.shape)
+        segment = self._memory.take(strip.size_bytes)
+        status = 0
+        for _ in range(2):
+            worker = self._worker()
+            answer = worker.ask(strip, segment.descriptor)
+            if answer is not None:
+                break
+            status = self._bury(worker)
+        else:
+            raise _died(strip, status)
+        if "damaged" in answer:
+            raise strip.scene.damaged(strip.name)
+        if "refused" in answer:
+            raise InputError(answer["refused"], hint=answer["hint"] or None)
+        return self._memory.lend(segment, strip.dtype).reshape(strip.shape)
 
     def _worker(self) -> "_Worker":
         """This thread's process, running. Raises Closed if there shall be no more."""
@@ -156,6 +159,57 @@ class _Worker:
         """Exit status, negative for a signal."""
         self._link.close()
         return self.process.wait()
+
+
+class _Segment:
+    """Shared memory of `size_bytes`, mapped here; its descriptor goes to the processes that fill it."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.descriptor = _anonymous_file(size_bytes)
+        try:
+            self.mapped = map_shared(self.descriptor, size_bytes)
+        except OSError:
+            os.close(self.descriptor)
+            raise
+
+    def __del__(self) -> None:
+        if hasattr(self, "mapped"):
+            os.close(self.descriptor)
+
+
+class _Memory:
+    """Free segments, at most FREE_BYTES of them; a strip's comes back when the last view of it is gone."""
+
+    def __init__(self) -> None:
+        self._free: defaultdict[int, list[_Segment]] = defaultdict(list)
+        self._bytes = 0
+        self._lock = threading.RLock()  # a view may go while the lock is held: the collector runs anywhere
+
+    def take(self, size_bytes: int) -> _Segment:
+        with self._lock:
+            if self._free[size_bytes]:
+                self._bytes -= size_bytes
+                return self._free[size_bytes].pop()
+        return _Segment(size_bytes)
+
+    def lend(self, segment: _Segment, dtype: str) -> NDArray[Any]:
+        """The segment as one row of numbers, which all views of it keep alive."""
+        numbers = np.frombuffer(segment.mapped, dtype)
+        weakref.finalize(numbers, self._give_back, segment).atexit = False
+        return numbers
+
+    def close(self) -> None:
+        """Keep nothing from now on."""
+        with self._lock:
+            self._free.clear()
+            self._bytes = FREE_BYTES
+
+    def _give_back(self, segment: _Segment) -> None:
+        with self._lock:
+            if self._bytes + segment.size_bytes <= FREE_BYTES:
+                self._bytes += segment.size_bytes
+                self._free[segment.size_bytes].append(segment)
 
 
 def _died(strip: Strip, status: int) -> InputError:

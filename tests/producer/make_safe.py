@@ -76,6 +76,71 @@ def make_safe(folder: Path, level: str, *, baseline: str = "05.09", offset: int 
     return root
 
 
+MASK = """<?xml version="1.0" encoding="UTF-8"?>
+<eop:Mask xmlns:eop="http://www.opengis.net/eop/2.0" xmlns:gml="http://www.opengis.net/gml/3.2" gml:id="M">
+  <gml:name>MSK_CLOUDS pixels mask from data-strip</gml:name>{envelope}
+  <eop:maskMembers>{features}</eop:maskMembers>
+</eop:Mask>
+"""
+ENVELOPE = """
+  <gml:boundedBy>
+    <gml:Envelope srsName="{crs}">
+      <gml:lowerCorner>300000 5098800</gml:lowerCorner>
+      <gml:upperCorner>301200 5100000</gml:upperCorner>
+    </gml:Envelope>
+  </gml:boundedBy>"""
+FEATURE = """
+    <eop:MaskFeature gml:id="{kind}.{number}">
+      <eop:maskType codeSpace="urn:gs2:S2PDGS:maskType">{kind}</eop:maskType>
+      <eop:extentOf><gml:Polygon gml:id="{kind}.{number}_Polygon">{rings}</gml:Polygon></eop:extentOf>
+    </eop:MaskFeature>
+  """
+RING = """
+        <gml:{side}><gml:LinearRing>
+          <gml:posList srsDimension="2">{positions}</gml:posList>
+        </gml:LinearRing></gml:{side}>"""
+
+Box = tuple[
+    int, int, int, int
+]  # columns and lines of 60 m from the upper-left corner: left, top, right, bottom
+
+
+def write_clouds(
+    root: Path, clouds: list[tuple[str, Box, list[Box]]], *, crs: str = "urn:ogc:def:crs:EPSG:8.7:32633"
+) -> Path:
+    """MSK_CLOUDS_B00.gml in the product at `root`: type, outline and holes of each cloud."""
+    (granule,) = root.glob("GRANULE/*")
+    features = [
+        FEATURE.format(
+            kind=kind,
+            number=number,
+            rings=_ring("exterior", outline) + "".join(_ring("interior", hole) for hole in holes),
+        )
+        for number, (kind, outline, holes) in enumerate(clouds)
+    ]
+    path = granule / "QI_DATA" / "MSK_CLOUDS_B00.gml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        MASK.format(envelope=ENVELOPE.format(crs=crs) if clouds else "", features="".join(features))
+    )
+    return path
+
+
+def _ring(side: str, box: Box) -> str:
+    left, right = (LEFT + 60 * column for column in box[::2])
+    top, bottom = (TOP - 60 * line for line in box[1::2])
+    corners = ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
+    return RING.format(side=side, positions=" ".join(f"{east} {north}" for east, north in corners))
+
+
+def write_classi(root: Path, planes: NDArray[np.uint8]) -> Path:
+    """MSK_CLASSI_B00.jp2 in the product at `root`: opaque cloud, cirrus, snow; 1 where there is some."""
+    (granule,) = root.glob("GRANULE/*")
+    path = granule / "QI_DATA" / "MSK_CLASSI_B00.jp2"
+    write_jp2(path, planes, 60)
+    return path
+
+
 def images(level: str) -> list[tuple[str, str, int]]:
     """(name below the granule, band, metres) of every band image of a product of that level."""
     stem = "IMG_DATA/{folder}T33TUL_20230625T100031_{band}{suffix}"
@@ -104,16 +169,16 @@ def write_jp2(
         path,
         "w",
         driver="JP2OpenJPEG",
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        count=1,
+        height=pixels.shape[-2],
+        width=pixels.shape[-1],
+        count=1 if pixels.ndim == 2 else len(pixels),
         dtype=pixels.dtype,
         crs=f"EPSG:{epsg}",
         transform=Affine(metres, 0, LEFT, 0, -metres, TOP),
         QUALITY="100",
         REVERSIBLE="YES",
     ) as dataset:
-        dataset.write(pixels, 1)
+        dataset.write(pixels.reshape(dataset.count, *dataset.shape))
 
 
 def zipped(root: Path) -> Path:

@@ -1,5 +1,7 @@
 """Sentinel-2 SAFE products, folder and zip: metadata, offsets, resolutions, and what each damage says."""
 
+import base64
+import json
 import os
 import re
 from collections.abc import Callable
@@ -8,10 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_safe import BANDS, METRES, band_pixels, make_safe, write_jp2, zipped
+from make_safe import (
+    BANDS,
+    METRES,
+    Box,
+    band_pixels,
+    make_safe,
+    write_classi,
+    write_clouds,
+    write_jp2,
+    zipped,
+)
 from source_contract import SourceContract
+from typer.testing import CliRunner
 
+from eocat.producer.cli import app
+from eocat.producer.signer import new_key
 from eocat.producer.sources import Scene, find_scenes
+from eocat.producer.sources.cloud_gml import MAX_BYTES
 from eocat.producer.sources.safe_xml import parse_xml
 from eocat.verify.errors import InputError
 
@@ -144,6 +160,141 @@ class TestClouds:
         with pytest.raises(InputError, match="has no cloud mask") as caught:
             only(make_safe(tmp_path, "1C")).clouds()
         assert "--max-cloud" in (caught.value.hint or "")
+
+    def test_holes_are_clear_and_several_clouds_add_up(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C", baseline="02.06", offset=None)
+        write_clouds(
+            root, [("OPAQUE", (0, 0, 10, 10), [(2, 2, 4, 4), (6, 6, 7, 8)]), ("CIRRUS", (3, 3, 4, 4), [])]
+        )
+        clouds = only(root).clouds()
+        expected = np.zeros((20, 20), bool)
+        expected[:10, :10] = True
+        expected[2:4, 2:4] = expected[6:8, 6] = False
+        expected[3, 3] = True
+        assert np.array_equal(clouds.cloudy, expected)
+        assert clouds.step == 6
+        assert any(file.name.endswith("MSK_CLOUDS_B00.gml") for file in only(root).files)
+
+    def test_an_empty_mask_says_that_there_is_no_cloud(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C", baseline="02.06", offset=None)
+        write_clouds(root, [])
+        assert only(root).clouds().share(0, 0, 120) == 0
+
+    def test_the_mask_in_a_zip_is_the_same(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C", baseline="02.06", offset=None)
+        write_clouds(root, [("CIRRUS", (0, 0, 20, 5), [])])
+        assert only(zipped(root)).clouds().share(0, 0, 120) == 0.25
+
+    def test_level_2a_prefers_its_scene_classification(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "2A", baseline="02.12", offset=None)
+        write_clouds(root, [("OPAQUE", (0, 0, 20, 20), [])])
+        assert only(root).clouds().share(0, 0, 120) == 1
+        (granule,) = root.glob("GRANULE/*")
+        clear = np.full((60, 60), 4, np.uint8)
+        write_jp2(granule / "IMG_DATA" / "R20m" / "T33TUL_20230625T100031_SCL_20m.jp2", clear, 20)
+        assert only(root).clouds().share(0, 0, 120) == 0
+
+    def test_snow_is_no_cloud(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C")
+        planes = np.zeros((3, 20, 20), np.uint8)
+        planes[0, :10], planes[1, :, :10], planes[2] = 1, 1, 1
+        write_classi(root, planes)
+        assert only(root).clouds().share(0, 0, 120) == 0.75
+
+    def test_a_classification_without_its_bands_is_refused(self, tmp_path: Path) -> None:
+        root = make_safe(tmp_path, "1C")
+        write_classi(root, np.zeros((1, 20, 20), np.uint8))
+        assert "MSK_CLASSI_B00.jp2 has 1 bands, 3 are expected: opaque cloud, cirrus, snow" in refusal(root)
+
+
+CLOUDS: list[tuple[str, Box, list[Box]]] = [  # a quarter of the tile is a chip of 60 pixels, 10 of the mask
+    ("OPAQUE", (0, 0, 10, 10), []),  # the first chip: 100 %
+    ("CIRRUS", (10, 0, 20, 10), [(11, 0, 20, 10)]),  # the second: 10 %, the rest is a hole
+    ("OPAQUE", (0, 10, 3, 20), []),  # the third: 30 %
+]
+
+
+@pytest.mark.parametrize("kind", ["polygons", "raster"])
+def test_produce_leaves_out_cloudy_chips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """As the command: chips with more than 20 % of opaque cloud and cirrus are no row, by either mask."""
+    if kind == "polygons":
+        root = make_safe(tmp_path, "1C", baseline="02.06", offset=None)
+        write_clouds(root, CLOUDS)
+    else:
+        root = make_safe(tmp_path, "1C")
+        planes = np.zeros((3, 20, 20), np.uint8)
+        planes[0, :10, :10] = planes[1, :10, 10] = planes[0, 10:, :3] = planes[2] = 1
+        write_classi(root, planes)
+    monkeypatch.setenv("EOCAT_HOME", str(tmp_path / "home"))
+    new_key("k", None)
+    options = ["--collection", "c", "--out", str(tmp_path / "out"), "--key", "k", "--size", "60", "--json"]
+    ran = CliRunner().invoke(app, ["produce", str(root), *options, "--max-cloud", "20"])
+    assert ran.exit_code == 0, ran.stderr
+    (shard,) = json.loads(ran.stdout)["shards"]
+    assert shard["rows"] == 2
+    item = json.loads((Path(shard["folder"]) / "item.json").read_text())
+    assert item["properties"]["eo:cloud_cover"] == 15.05
+    (line,) = (Path(shard["folder"]) / "attestation.jsonl").read_text().splitlines()
+    statement = json.loads(base64.b64decode(json.loads(line)["payload"]))
+    assert statement["predicate"]["parameters"]["left_out"] == {"cloud": 2}
+
+
+BAD_MASKS: dict[str, tuple[Callable[[str], str], str]] = {
+    "cut": (lambda text: text[:900], "is not well-formed UTF-8 XML"),
+    "empty": (lambda _: "", "is not well-formed UTF-8 XML"),
+    "entities": (
+        lambda text: text.replace("?>", '?><!DOCTYPE x [<!ENTITY a "a">]>'),
+        "declares a document type",
+    ),
+    "another document": (lambda _: "<html><body/></html>", "is no eop:Mask with one eop:maskMembers"),
+    "another namespace": (lambda text: text.replace("eop/2.0", "eop/2.1"), "is no eop:Mask"),
+    "no members": (lambda text: text.replace("maskMembers", "members"), "is no eop:Mask with one"),
+    "another mask": (
+        lambda text: text.replace(">OPAQUE<", ">QT_NODATA_PIXELS<"),
+        "of type 'QT_NODATA_PIXELS'",
+    ),
+    "another zone": (
+        lambda text: text.replace(":32633", ":32634"),
+        "is in EPSG:32634, EPSG:32633 is expected",
+    ),
+    "degrees": (lambda text: text.replace("urn:ogc:def:crs:EPSG:8.7:32633", "CRS84"), "is in CRS84"),
+    "two zones": (
+        lambda text: text.replace("<gml:Polygon ", '<gml:Polygon srsName="urn:ogc:def:crs:EPSG::32634" '),
+        "is in EPSG:32633, EPSG:32634",
+    ),
+    "no reference system": (lambda text: re.sub("srsName=.*?>", ">", text), "is in no reference system"),
+    "another tile": (lambda text: text.replace("300600 ", "309600 "), "has a cloud outside the tile"),
+    "no outline": (
+        lambda text: text.replace("exterior", "interior"),
+        "is no gml:Polygon with one outer ring",
+    ),
+    "no polygon": (lambda text: text.replace("gml:Polygon", "gml:Surface"), "is no gml:Polygon with one"),
+    "an open ring": (lambda text: re.sub(r" \d+ \d+</", "</", text), "has a ring that is no closed line"),
+    "half a position": (lambda text: re.sub(r" \d+</", "</", text), "has a ring that is no closed line"),
+    "heights": (lambda text: text.replace('Dimension="2"', 'Dimension="3"'), "has a ring that is no closed"),
+    "words": (lambda text: text.replace("300000 5100000 ", "NaN inf "), "has a ring that is no closed line"),
+}
+
+
+@pytest.mark.parametrize("defect", BAD_MASKS)
+def test_a_bad_mask_is_refused_by_name_where_it_is_needed(tmp_path: Path, defect: str) -> None:
+    root = make_safe(tmp_path, "1C", baseline="02.06", offset=None)
+    path = write_clouds(root, CLOUDS[:1])
+    edit_text, message = BAD_MASKS[defect]
+    path.write_text(edit_text(path.read_text()))
+    scene = only(root)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        scene.clouds()
+    assert "MSK_CLOUDS_B00.gml" in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_mask_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    root = make_safe(tmp_path, "1C", baseline="02.06", offset=None)
+    path = write_clouds(root, CLOUDS)
+    os.truncate(path, MAX_BYTES + 1)
+    with pytest.raises(InputError, match=f"is {MAX_BYTES + 1} bytes long, at most {MAX_BYTES} are read"):
+        only(root).clouds()
 
 
 class TestRealProducts:

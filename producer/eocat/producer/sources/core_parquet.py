@@ -20,7 +20,7 @@ from .cells import open_parquet
 from .gdal import Raster, describe, local_path, opened_bytes
 from .locator import Locator, format_locator
 from .raster import dn_offset
-from .scene import BandFile, CloudMask, Scene, SourceFile, make_scene, safe_id
+from .scene import BandFile, CloudClasses, Scene, SourceFile, make_scene, safe_id
 from .told import Told
 from .values import Reading, reading
 
@@ -123,12 +123,12 @@ def _describe(data: object, label: str) -> Raster:
         return describe(dataset, "", label)
 
 
-def _cloud_mask(path: Path, group: int, data: object) -> CloudMask:
+def _cloud_mask(path: Path, group: int, data: object) -> CloudClasses:
     label = f"cloud_mask in row {group} of {path.name}"
     raster = _describe(data, label)
     locator = Locator(str(path.absolute()), "parquet", (group, "cloud_mask"))
     file = BandFile("clouds", format_locator(locator), 1, label, raster.grid, raster.dtype)
-    return CloudMask((file,), CLOUDY)
+    return CloudClasses((file,), CLOUDY)
 
 
 def _text(value: object, key: str, label: str) -> str:

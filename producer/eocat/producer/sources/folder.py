@@ -18,7 +18,7 @@ from .gdal import Raster, local_path, probe
 from .netcdf import SUFFIX as NETCDF_SUFFIX
 from .netcdf import probe_variable, single_band
 from .raster import band_file, dn_offset, reading_of, side_files, times_of
-from .scene import BandFile, CloudMask, Scene, SourceFile, make_scene, safe_id
+from .scene import BandFile, CloudClasses, CloudMask, Scene, SourceFile, make_scene, safe_id
 from .sentinel2 import SCL_CLOUDY
 from .stac import ItemFacts, read_item
 from .told import Told
@@ -147,9 +147,9 @@ def mask_of(path: Path) -> tuple[CloudMask, Raster]:
     return _mask(raster, SCL_CLOUDY), raster
 
 
-def _mask(raster: Raster, cloudy: tuple[int, ...]) -> CloudMask:
+def _mask(raster: Raster, cloudy: tuple[int, ...]) -> CloudClasses:
     file = BandFile("clouds", raster.path, 1, raster.name, raster.grid, raster.dtype)
-    return CloudMask((file,), cloudy)
+    return CloudClasses((file,), cloudy)
 
 
 def _item_beside(folder: Path) -> tuple[Path | None, ItemFacts | None]:

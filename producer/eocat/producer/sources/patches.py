@@ -24,7 +24,7 @@ from .bands import band_named, is_radar, product_of
 from .cf import is_time_unit, times
 from .gdal import Grid, local_path
 from .locator import Locator, format_locator
-from .scene import BandFile, CloudMask, Scene, SourceFile, make_scene, safe_id
+from .scene import BandFile, CloudClasses, Scene, SourceFile, make_scene, safe_id
 from .sentinel2 import OFFSET, RGB_BANDS
 from .told import Told
 from .values import reading
@@ -190,10 +190,12 @@ class _Patch:
             return OFFSET, (f"offset: {OFFSET}, as SSL4EO-S12 v1.1 has it in its zips of many samples",)
         return 0, ("offset: 0; the file states none, and TerraMesh brought some of its years to 1000",)
 
-    def _cloud_mask(self, grid: Grid, identifier: str) -> CloudMask | None:
+    def _cloud_mask(self, grid: Grid, identifier: str) -> CloudClasses | None:
         mask = self._group.arrays.get("cloud_mask")
         if mask is None or mask.dimensions[-2:] != _LAST_AXES[1:] or mask.dtype != np.uint8:
             return None
         index = [self._index[axis] for axis in mask.dimensions if axis in self._index]
         locator = Locator(str(self._path.absolute()), "zarr", (*self._zip_at, "cloud_mask", *index))
-        return CloudMask((BandFile("clouds", format_locator(locator), 1, identifier, grid, "uint8"),), CLOUDY)
+        return CloudClasses(
+            (BandFile("clouds", format_locator(locator), 1, identifier, grid, "uint8"),), CLOUDY
+        )

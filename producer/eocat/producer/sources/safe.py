@@ -3,7 +3,8 @@
 The product's metadata rule: PRODUCT_URI names it, IMAGE_FILE lists its bands, and the radiometric offset,
 the special value for nodata, the times and the cloud cover are read from there. A band that they list and
 the product lacks is no part of the scene; one that is there and empty is damage, and refused. Level 2A has
-most bands at two or three resolutions: the finest is taken. The sums in manifest.safe are not checked here.
+most bands at two or three resolutions: the finest is taken. The cloud mask is SCL, of level 2A, or else
+MSK_CLASSI (baseline 04.00 and later) or MSK_CLOUDS. The sums in manifest.safe are not checked here.
 """
 
 import re
@@ -17,11 +18,12 @@ from pydantic import JsonValue
 
 from eocat.verify.errors import InputError
 
-from .gdal import probe
-from .safe_files import FolderFiles, SafeFiles, ZipFiles
+from .cloud_gml import CloudPolygons, mask_grid
+from .gdal import Grid, probe
+from .safe_files import SafeFiles, open_safe
 from .safe_xml import Element, parse_xml, text_of, texts_of
-from .scene import BandFile, CloudMask, Scene, make_scene, safe_id
-from .sentinel2 import CLASSI_CLOUD_BANDS, L1C_BANDS, SCL_CLOUDY, band_in, has_offset
+from .scene import BandFile, CloudClasses, CloudMask, Scene, make_scene, safe_id
+from .sentinel2 import CLASSI_BANDS, CLASSI_CLOUDY, L1C_BANDS, SCL_CLOUDY, band_in, has_offset
 from .stac import parse_time
 
 _METADATA: Final = re.compile(r"MTD_MSIL(1C|2A)\.xml")
@@ -30,6 +32,8 @@ _IMAGE: Final = re.compile(
 )
 _QUANTIFICATION: Final = {"1C": "QUANTIFICATION_VALUE", "2A": "BOA_QUANTIFICATION_VALUE"}
 _OFFSET: Final = {"1C": "RADIO_ADD_OFFSET", "2A": "BOA_ADD_OFFSET"}
+_QI_MASKS: Final = (r"QI_DATA/MSK_CLASSI_B00\.jp2", r"QI_DATA/MSK_CLOUDS_B00\.gml")  # since and before 04.00
+_MASKS: Final = {"1C": _QI_MASKS, "2A": (r"IMG_DATA/R20m/[\w.-]+_SCL_20m\.jp2", *_QI_MASKS)}
 _EDITED: Final = "download the product again: its metadata were edited or cut"
 _UNKNOWN_PRODUCT: Final = (
     "Sentinel-2 L1C and L2A products are read: their root holds MTD_MSIL1C.xml or MTD_MSIL2A.xml"
@@ -56,8 +60,8 @@ def is_safe_folder(path: Path) -> bool:
 
 def read_safe(path: Path) -> Scene:
     """The scene of the SAFE folder or zip at `path`; raises InputError for a broken or foreign product."""
-    with ZipFiles.open(path) if path.is_file() else FolderFiles(path) as files:
-        return _scene(_open(files))
+    with open_safe(path) as files:
+        return _scene(_open(files), path)
 
 
 def _open(files: SafeFiles) -> _Product:
@@ -82,49 +86,67 @@ def _refuse_sentinel1(files: SafeFiles) -> None:
         )
 
 
-def _scene(product: _Product) -> Scene:
+def _scene(product: _Product, path: Path) -> Scene:
     files = product.files
     images = _images(product)
     identifier, renamed = safe_id(product.uri.removesuffix(".SAFE"))
     start, end, tile_files, inferred = _time(product, images)
-    mask = _cloud_mask(product, images)
+    bands = [_probe_band(files, band, images[band]) for band in L1C_BANDS if band in images]
+    masks = _mask_names(product, images)
     elsewhere = () if files.root == product.uri else (f"id: PRODUCT_URI; the folder is called {files.root}",)
     return make_scene(
         id=identifier,
         product=f"sentinel-2-l{product.level.lower()}",
-        band_files=[_probe_band(files, band, images[band]) for band in L1C_BANDS if band in images],
-        files=files.sources([product.metadata, *tile_files, *images.values(), *_mask_names(product, images)]),
+        band_files=bands,
+        files=files.sources([product.metadata, *tile_files, *images.values(), *masks]),
         nodata=_nodata(product),
         offset=_offset(product),
         start=start,
         end=end,
         properties=_properties(product),
         assumptions=renamed + elsewhere + inferred,
-        cloud_mask=mask,
+        cloud_mask=_cloud_mask(product, path, masks, bands[0].grid),
     )
 
 
-def _probe_band(files: SafeFiles, band: str, name: str, index: int = 1) -> BandFile:
+def _probe_band(files: SafeFiles, band: str, name: str) -> BandFile:
     raster = probe(files.gdal_path(name), name.rpartition("/")[2])
-    return BandFile(band, raster.path, index, raster.name, raster.grid, raster.dtype)
+    return BandFile(band, raster.path, 1, raster.name, raster.grid, raster.dtype)
 
 
 def _mask_names(product: _Product, images: dict[str, str]) -> list[str]:
-    """The product's classification: SCL of level 2A, MSK_CLASSI of level 1C since baseline 04.00."""
-    granule = "/".join(next(iter(images.values())).split("/")[:2])
-    pattern = re.compile(rf"{re.escape(granule)}/(IMG_DATA/R20m/[\w.-]+_SCL_20m|QI_DATA/MSK_CLASSI_B00)\.jp2")
-    names = [name for name in sorted(product.files.sizes) if pattern.fullmatch(name)]
-    wanted = "SCL_20m" if product.level == "2A" else "MSK_CLASSI"
-    return [name for name in names if wanted in name and product.files.sizes[name]][:1]
+    """The product's cloud mask, if it has one: of several kinds the first in _MASKS."""
+    granule = re.escape("/".join(next(iter(images.values())).split("/")[:2]))
+    for mask in _MASKS[product.level]:
+        if names := sorted(name for name in product.files.sizes if re.fullmatch(f"{granule}/{mask}", name)):
+            return names[:1]
+    return []
 
 
-def _cloud_mask(product: _Product, images: dict[str, str]) -> CloudMask | None:
-    for name in _mask_names(product, images):
-        if product.level == "2A":
-            return CloudMask((_probe_band(product.files, "clouds", name),), SCL_CLOUDY)
-        planes = (_probe_band(product.files, "clouds", name, index) for index in CLASSI_CLOUD_BANDS)
-        return CloudMask(tuple(planes), (1,))
+def _cloud_mask(product: _Product, path: Path, names: list[str], grid: Grid) -> CloudMask | None:
+    for name in names:
+        if name.endswith(".gml"):
+            return CloudPolygons(path.absolute(), name, mask_grid(grid))
+        if name.endswith("_SCL_20m.jp2"):
+            return CloudClasses((_probe_band(product.files, "clouds", name),), SCL_CLOUDY)
+        return CloudClasses(_classi_bands(product.files, name), (1,))
     return None
+
+
+def _classi_bands(files: SafeFiles, name: str) -> tuple[BandFile, ...]:
+    """Opaque cloud and cirrus of MSK_CLASSI; raises InputError unless it has its three bands."""
+    raster = probe(files.gdal_path(name), name.rpartition("/")[2])
+    if len(raster.descriptions) != len(CLASSI_BANDS):
+        raise InputError(
+            f"{raster.name} has {len(raster.descriptions)} bands, {len(CLASSI_BANDS)} are expected: "
+            f"{', '.join(CLASSI_BANDS)}",
+            hint="fetch the product again: its mask was edited",
+        )
+    return tuple(
+        BandFile("clouds", raster.path, index, raster.name, raster.grid, raster.dtype)
+        for index, band in enumerate(CLASSI_BANDS, start=1)
+        if band in CLASSI_CLOUDY
+    )
 
 
 def _images(product: _Product) -> dict[str, str]:

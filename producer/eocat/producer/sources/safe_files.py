@@ -26,7 +26,7 @@ class SafeFiles(Protocol):
     root: str  # the .SAFE folder's own name
     sizes: dict[str, int]  # every file, in bytes
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str, *, limit_bytes: int = MAX_METADATA_BYTES) -> bytes: ...
     def gdal_path(self, name: str) -> str: ...
     def sources(self, names: Sequence[str]) -> list[SourceFile]: ...
 
@@ -46,8 +46,8 @@ class FolderFiles:
     def __exit__(self, *_: object) -> None:
         """Nothing is held open."""
 
-    def read(self, name: str) -> bytes:
-        check_size(self, name)
+    def read(self, name: str, *, limit_bytes: int = MAX_METADATA_BYTES) -> bytes:
+        check_size(self, name, limit_bytes)
         return (self._folder / name).read_bytes()
 
     def gdal_path(self, name: str) -> str:
@@ -96,8 +96,8 @@ class ZipFiles:
     ) -> None:
         self._archive.close()
 
-    def read(self, name: str) -> bytes:
-        check_size(self, name)
+    def read(self, name: str, *, limit_bytes: int = MAX_METADATA_BYTES) -> bytes:
+        check_size(self, name, limit_bytes)
         try:
             return self._archive.read(f"{self.root}/{name}")
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
@@ -112,10 +112,15 @@ class ZipFiles:
         return [SourceFile(self.label, self._path)]
 
 
-def check_size(files: SafeFiles, name: str) -> None:
+def open_safe(path: Path) -> FolderFiles | ZipFiles:
+    """The product at `path`, to be closed again; raises InputError for a zip that is none."""
+    return ZipFiles.open(path) if path.is_file() else FolderFiles(path)
+
+
+def check_size(files: SafeFiles, name: str, limit_bytes: int) -> None:
     """Refuse metadata larger than any product's before memory is taken."""
-    if (size := files.sizes[name]) > MAX_METADATA_BYTES:
+    if (size := files.sizes[name]) > limit_bytes:
         raise InputError(
-            f"{name} in {files.label} is {size} bytes long, at most {MAX_METADATA_BYTES} are read",
+            f"{name} in {files.label} is {size} bytes long, at most {limit_bytes} are read",
             hint=_AS_DOWNLOADED,
         )

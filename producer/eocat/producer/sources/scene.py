@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from affine import Affine
@@ -53,12 +53,33 @@ class BandFile:
     dtype: str
 
 
+class CloudMask(Protocol):
+    """What tells where a scene is cloudy, in classes (below) or polygons (cloud_gml.py)."""
+
+    @property
+    def grid(self) -> Grid: ...
+
+    def decode(self, scene: "Scene") -> NDArray[np.bool_]:
+        """Which pixels of `grid` are cloudy; raises InputError for a damaged mask."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class CloudMask:
+class CloudClasses:
     """Classifications beside the bands. cloudy: the classes that hide the ground (cloud, cirrus, shadow)."""
 
     files: tuple[BandFile, ...]  # on one grid; a pixel is cloudy if one of them says so
     cloudy: tuple[int, ...]
+
+    @property
+    def grid(self) -> Grid:
+        return self.files[0].grid
+
+    def decode(self, scene: "Scene") -> NDArray[np.bool_]:
+        planes = [np.empty((file.grid.height, file.grid.width), file.dtype) for file in self.files]
+        scene.fill(self.files, planes, 1)
+        cloudy: NDArray[np.bool_] = np.logical_or.reduce([np.isin(plane, self.cloudy) for plane in planes])
+        return cloudy
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +136,7 @@ class Scene:
             out[i] if step == 1 else np.empty((source.grid.height, source.grid.width), self.dtype)
             for i, (source, step) in enumerate(zip(sources, steps, strict=True))
         ]
-        self._fill(sources, planes, workers)
+        self.fill(sources, planes, workers)
         for target, plane, step in zip(out, planes, steps, strict=True):
             if step > 1:
                 height, width = plane.shape
@@ -127,13 +148,12 @@ class Scene:
         if self.cloud_mask is None:
             raise InputError(
                 f"scene {self.id} has no cloud mask, which a limit of cloud needs",
-                hint="leave out --max-cloud, or give the product with its classification (SCL, MSK_CLASSI)",
+                hint="leave out --max-cloud, or give the product with its mask (SCL, MSK_CLASSI, MSK_CLOUDS)",
             )
-        sources = list(self.cloud_mask.files)
-        planes = [np.empty((source.grid.height, source.grid.width), source.dtype) for source in sources]
-        self._fill(sources, planes, 1)
-        cloudy = np.logical_or.reduce([np.isin(plane, self.cloud_mask.cloudy) for plane in planes])
-        return Clouds(cloudy, self.step(sources[0]))
+        step = self.cloud_mask.grid.steps(self.grid)
+        if step is None:  # as in `step`
+            raise ValueError(f"the cloud mask is not on the grid of scene {self.id}")
+        return Clouds(self.cloud_mask.decode(self), step)
 
     def sources(self, bands: Sequence[str]) -> list[BandFile]:
         """Where the bands are, in the order asked for; InputError for a band that the scene lacks."""
@@ -154,7 +174,9 @@ class Scene:
             raise ValueError(f"band {source.band} is not on the grid of scene {self.id}")
         return step
 
-    def _fill(self, sources: list[BandFile], planes: list[NDArray[np.integer]], workers: int | None) -> None:
+    def fill(
+        self, sources: Sequence[BandFile], planes: Sequence[NDArray[np.integer]], workers: int | None
+    ) -> None:
         """Decode each file once, files side by side: GDAL releases the lock, so threads are enough."""
         targets: defaultdict[str, dict[int, NDArray[np.integer]]] = defaultdict(dict)
         names = {source.path: source.name for source in sources}
@@ -214,7 +236,7 @@ def make_scene(
                 hint="write all bands with one type: gdal_translate -ot UInt16 IN OUT",
             )
     grid = finest.grid
-    if cloud_mask and any(file.grid.steps(grid) is None for file in cloud_mask.files):
+    if cloud_mask and cloud_mask.grid.steps(grid) is None:
         cloud_mask = None
         assumptions = (*assumptions, "clouds: the mask is not on the bands' grid and was left out")
     return Scene(

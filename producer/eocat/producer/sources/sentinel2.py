@@ -20,7 +20,8 @@ OFFSET_SINCE_BASELINE: Final = (4, 0)
 OFFSET: Final = 1000
 
 SCL_CLOUDY: Final = (3, 8, 9, 10)  # level 2A: shadow, cloud of medium and high probability, cirrus
-CLASSI_CLOUD_BANDS: Final = (1, 2)  # level 1C, MSK_CLASSI: opaque cloud, cirrus; 1 where there is some
+CLASSI_BANDS: Final = ("opaque cloud", "cirrus", "snow and ice")  # of MSK_CLASSI; 1 where there is some
+CLASSI_CLOUDY: Final = ("opaque cloud", "cirrus")
 
 _SPELLING = re.compile(r"(?<![A-Za-z0-9])B(8A|0?[1-9]|1[0-2])(?![A-Za-z0-9])", re.IGNORECASE)
 _PRODUCT = re.compile(r"S2[A-D]_MSIL(?:1C|2A)_(\d{8}T\d{6})_N\d{4}_R\d{3}_T\d\d[A-Z]{3}")

@@ -14,6 +14,7 @@ import requests
 import uvicorn
 from log_world import LogWorld
 
+from eocat.catalog.indexer import Indexer
 from eocat.catalog.intake import Intake
 from eocat.catalog.intake_service import create_app
 from eocat.catalog.oidc import Provider
@@ -74,7 +75,8 @@ def taking(
     world: LogWorld, provider: Provider | None = None, *, grace_s: float = 30
 ) -> Iterator[IntakeWorld]:
     """The writing side over `world`, as the role that may only admit."""
-    intake = Intake(world.database.as_writer(), lambda: world.policy)
+    indexer = Indexer(world.database.as_writer(), quiet_s=0)
+    intake = Intake(indexer.database, lambda: world.policy, indexer.wake)
     app = create_app(intake, provider, grace_s=grace_s)
     server = uvicorn.Server(server_config(app, "127.0.0.1", 0, MAX_WRITERS))
     thread = threading.Thread(target=server.run)
@@ -86,7 +88,8 @@ def taking(
             assert time.monotonic() < deadline, "the intake did not start in 30 s"
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield IntakeWorld(world, intake, f"http://127.0.0.1:{port}")
+        with indexer:
+            yield IntakeWorld(world, intake, f"http://127.0.0.1:{port}")
     finally:
         server.should_exit = True
         thread.join(30)

@@ -8,9 +8,10 @@ For each shard's folder, under a lock on its collection:
     4 compare   the leaf hashes of what was copied with those under the signed root, digests again; commit
 
 What is committed is thus what was signed, whatever happened to the file between 1 and 3. The commits of many
-shards are flushed to the disk together, before the log speaks of them. Indexes, extents
-and queryables follow once for all shards of a collection; a crash before them leaves answers slower. At the
-end the log takes up all events (log.py). An item that is known may bring events that follow the stored ones.
+shards are flushed to the disk together, before the log speaks of them. Indexes on place and time, extents
+and queryables follow once for all shards of a collection; a crash before them leaves answers slower. Then the
+log takes up all events (log.py), and last come the indexes on vectors (indexer.py). An item that is known may
+bring events that follow the stored ones.
 """
 
 import hashlib
@@ -50,12 +51,12 @@ from .documents import (
     refresh_collection,
 )
 from .histories import SignedEvent
+from .indexer import build_if_due
 from .item_view import STATUS, drop_rows, predecessors, show_history
 from .keyring import Keyring
 from .log import Cosign, Step, advance, open_keyring
 from .partitions import Connection, Partition
 from .projection import Projection
-from .recall import audit
 from .shard_folders import find_shards
 
 REQUIRED_LEVEL = 2
@@ -64,7 +65,6 @@ ADMISSIBLE = (
     Outcome.VERIFIED,
     Outcome.SUPERSEDED, Outcome.WITHDRAWN, Outcome.RECOMPUTE_MISMATCH,  # of a known item only
 )  # fmt: skip
-FIRST_QUERIES = 50  # that measure a new index; `eocat audit` asks more
 PGSTAC_LOCK = 0x65_6F_63_61_74_01  # pgSTAC's loaders deadlock on each other's partitions: one at a time
 
 Progress = Callable[[str, int, int], None]
@@ -110,10 +110,12 @@ def register(
     progress: Progress = lambda *_: None,
     cosign: Cosign | None = None,
     step: Step = lambda _: None,
+    index: bool = True,
 ) -> list[Admission]:
     """Admit every finished shard in or under `directories`; the result has one Admission for each.
 
-    What it says is registered is in the published log. cosign, step: see `log.advance`.
+    What it says is registered is in the published log. cosign, step: see `log.advance`. index: build what
+    becomes due, too; else the caller sees to it (indexer.py).
     Raises InputError if there is no shard at all, Unavailable if the database is not there, LogViolation.
     """
     folders = find_shards(directories)
@@ -129,24 +131,17 @@ def register(
         connection.execute("SET search_path TO pgstac, public")  # several of pgSTAC's functions expect it
         connection.execute("SET synchronous_commit TO off")
         for _, shards in groupby(verified, key=_collection_of):
-            loading = list(shards)
-            for admission in _register_collection(connection, loading, keyring):
+            for admission in _register_collection(connection, list(shards), keyring):
                 admissions.append(admission)
                 progress(f"loading {admission.folder.name}", len(admissions), len(folders))
-            _index(database, connection, loading[0].partition.collection, progress)
         connection.execute("SET synchronous_commit TO on")
         connection.execute("SELECT pg_logical_emit_message(true, 'eocat', 'flush')")  # with all before it
     step("committed")
     advance(database, cosign=cosign, step=step)
+    if index:
+        for collection in sorted({_collection_of(shard) for shard in verified}):
+            build_if_due(database, collection, progress)
     return sorted(admissions, key=lambda admission: admission.folder)
-
-
-def _index(database: Database, connection: Connection, collection: str, progress: Progress) -> None:
-    """Bring the index of a collection that has been loaded up to date, and measure a new one."""
-    partition = partitions.find_partition(connection, collection)
-    if partition is not None and vector_index.bring_up_to_date(connection, partition, progress):
-        progress(f"measuring the index of {collection}", 0, 0)
-        audit(database, connection, [collection], queries=FIRST_QUERIES, seed=0)
 
 
 def _register_collection(
@@ -154,7 +149,7 @@ def _register_collection(
 ) -> Iterator[Admission]:
     """Admit the shards of one collection; the lock is held until the connection closes."""
     collection, partition = _collection_of(shards[0]), shards[0].partition
-    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"eocat:{collection}"])
+    partitions.lock(connection, collection)
     incoming = sum(shard.create.rows.count for shard in shards)
     partitions.before_load(connection, partition, incoming)
     projection = vector_index.projection_for(

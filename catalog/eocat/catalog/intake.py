@@ -79,10 +79,14 @@ class Waiting:
 
 @dataclass
 class Intake:
-    """The registrations of one home. policy: read anew for each, since keys come and go."""
+    """The registrations of one home. policy: read anew for each, since keys come and go.
+
+    registered: called after some were admitted, whose vectors have no index yet (indexer.py).
+    """
 
     database: Database
     policy: Callable[[], Policy]
+    registered: Callable[[], None]
     _admitting: threading.Lock = field(default_factory=threading.Lock)
     _waiting: deque[Waiting] = field(default_factory=deque)
 
@@ -187,8 +191,9 @@ class Intake:
         before = {shard: self._location(shard) for shard in shards}
         broke_off = True
         try:
-            admissions = register(self.database, shards, self.policy())
+            admissions = register(self.database, shards, self.policy(), index=False)
             broke_off = False
+            self.registered()
         finally:
             if len(shards) == 1 or not broke_off:
                 for shard, place in before.items():

@@ -75,18 +75,23 @@ def audit(
 ) -> None:
     """Measure the recall of the indexes against exact search, and store it: answers show it from then on.
 
-    It also sets how many candidates an answer compares: the fewest that find 99.8 % of the ten nearest.
+    An index that is due and not there is built first. How many candidates an answer compares is set, too: the
+    fewest that find 99.8 % of the ten nearest.
     """
     with needs("serve"):
         from dataclasses import asdict
 
-        from . import recall
+        from . import recall, vector_index
         from .database import find_database
+        from .indexer import build_if_due
 
         with progress_bar() as progress:
             database = find_database(home_folder(home), progress=progress)
-            progress("measuring", 0, 0)
             with database.connect(autocommit=True) as connection:
+                for collection in vector_index.due(connection):
+                    if not collections or collection in collections:
+                        build_if_due(database, collection, progress)
+                progress("measuring", 0, 0)
                 rows = connection.execute("SELECT collection FROM eocat.vector_index ORDER BY collection")
                 indexed = [row[0] for row in rows]
                 wanted = collections or indexed

@@ -75,6 +75,11 @@ def create(connection: Connection, partition: Partition) -> None:
     _execute(connection, "ALTER TABLE {table} OWNER TO {writer}", partition, writer=sql.Identifier(WRITER))
 
 
+def lock(connection: Connection, collection: str) -> None:
+    """Wait until nobody loads or indexes the collection; nobody else does until the connection closes."""
+    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"eocat:{collection}"])
+
+
 def before_load(connection: Connection, partition: Partition, incoming: int) -> None:
     """Drop the indexes if `incoming` rows are more than the partition holds: building anew is then faster."""
     if incoming <= held_rows(connection, partition.collection):

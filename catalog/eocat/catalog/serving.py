@@ -94,6 +94,7 @@ def run_intake(home: Path, host: str, port: int, trust: Path | None, watched: Wa
     from eocat.verify.trust_store import load_policy
 
     from .database import find_database
+    from .indexer import Indexer
     from .intake import Intake, only_one
     from .intake_service import create_app
     from .oidc import read_provider
@@ -101,9 +102,10 @@ def run_intake(home: Path, host: str, port: int, trust: Path | None, watched: Wa
     check_address(host, port)
     _log_to_stderr(watched.log_format)
     database = find_database(home)
-    intake = Intake(database.as_writer(), lambda: load_policy(trust, datetime.now(UTC)))
+    indexer = Indexer(database.as_writer())
+    intake = Intake(indexer.database, lambda: load_policy(trust, datetime.now(UTC)), indexer.wake)
     intake.policy()  # the operator hears now that there is none, not the first publisher
-    with only_one(home):
+    with only_one(home), indexer:
         intake.sweep()
         app = _counted(create_app(intake, read_provider(home)), database, watched)
         uvicorn.Server(server_config(app, host, port, connections=MAX_WRITERS)).run()

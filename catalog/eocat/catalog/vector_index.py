@@ -8,7 +8,7 @@
 
 An index covers the shards up to `through`, and no load ever inserts into it: into a live HNSW graph that goes
 at 300 rows/s, by COPY at 50,000. Rows of later shards are compared one by one (similar.py) until they are
-more than a twentieth, and then the index is built anew. The caller holds the collection's lock.
+more than a twentieth, and then the index is built anew. The caller holds the collection's lock (indexer.py).
 """
 
 import threading
@@ -74,11 +74,25 @@ def projection_for(
     return fit(np.concatenate(sample))
 
 
+def due(connection: Connection) -> list[str]:
+    """The collections that are large and have no index, or one that lacks too many of their rows."""
+    rows = connection.execute(
+        """SELECT s.collection FROM eocat.shard s LEFT JOIN eocat.vector_index i USING (collection)
+            GROUP BY s.collection
+           HAVING sum(s.row_count) >= %(rows)s
+              AND coalesce(sum(s.row_count) FILTER (WHERE s.shard_id > coalesce(i.through, 0)), 0)
+                  > sum(s.row_count) / %(share)s
+            ORDER BY s.collection""",
+        {"rows": EXACT_ROWS, "share": LATER_SHARE},
+    )
+    return [row[0] for row in rows]
+
+
 def bring_up_to_date(connection: Connection, partition: Partition, progress: Progress) -> bool:
     """Build the index if the collection is large and has none, or one that lacks too much; whether it was."""
-    held = held_rows(connection, partition.collection)
-    if held < EXACT_ROWS or _later_rows(connection, partition.collection) <= held // LATER_SHARE:
+    if partition.collection not in due(connection):
         return False
+    held = held_rows(connection, partition.collection)
     with connection.transaction():
         projection = read_projection(connection, partition)
         if projection is None:
@@ -88,17 +102,6 @@ def bring_up_to_date(connection: Connection, partition: Partition, progress: Pro
     with _watched(connection, partition, held, progress):
         _build(connection, partition, projection.dimension, held)
     return True
-
-
-def _later_rows(connection: Connection, collection: str) -> int:
-    """Rows of the shards that the index does not cover."""
-    row = connection.execute(
-        """SELECT coalesce(sum(row_count), 0)::bigint FROM eocat.shard
-            WHERE collection = %(id)s AND shard_id > coalesce(
-                  (SELECT through FROM eocat.vector_index WHERE collection = %(id)s), 0)""",
-        {"id": collection},
-    ).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _sample(connection: Connection, partition: Partition, held: int) -> NDArray[np.floating]:

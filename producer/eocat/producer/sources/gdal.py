@@ -195,8 +195,8 @@ def _checked_crs(dataset: Any, crs: CRS | None, name: str) -> CRS:
     if dataset.gcps[0] and (crs is None or transform.is_identity):
         raise InputError(
             f"{name} has {len(dataset.gcps[0])} ground control points and no grid, a grid is expected",
-            hint="correct it for terrain and calibrate it (SNAP, pyroSAR; a ready RTC product), or where "
-            "terrain does not matter: gdalwarp -tps -t_srs EPSG:… -r near IN OUT",
+            hint="where terrain does not matter: gdalwarp -tps -t_srs EPSG:… -r near -dstnodata 0 IN OUT. "
+            "Sentinel-1's counts are refused on a grid, too: calibrate it first (docs/sources.md)",
         )
     if crs is None or transform.is_identity:
         missing = "coordinate reference system" if crs is None else "geotransform"

@@ -83,7 +83,8 @@ def reading(
     if integers:
         raise InputError(
             f"{name} holds {dtype} radar values without a unit, decibels or linear power are expected",
-            hint="calibrate it (gamma0 or sigma0) and write real numbers, or int16 with the unit '0.01 dB'",
+            hint="calibrate it (gamma0 or sigma0; docs/sources.md), write real numbers and say which they are: "
+            "--values power, --values db; or write int16 with the unit '0.01 dB'",
         )
     meaning, why = _meaning(name, stated, told, known)
     if meaning is None or (_CLASSES[meaning] == "radar") != radar:

@@ -82,8 +82,8 @@ def _refuse_sentinel1(files: SafeFiles) -> None:
     if re.match(r"S1[A-D]_", files.root):
         raise InputError(
             f"{files.label} is a Sentinel-1 product: its images have ground control points and no grid",
-            hint="calibrate it and lay it on a grid (SNAP's Calibration, Terrain-Flattening, Terrain-Correction; "
-            "commands in docs/sources.md), then eocat produce … --values power; or take an RTC product",
+            hint="calibrate it, lay it on a grid: SNAP's Calibration, Terrain-Flattening, Terrain-Correction "
+            "(docs/sources.md has the commands); then eocat produce … --values power. Or take an RTC product",
         )
 
 

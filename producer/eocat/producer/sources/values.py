@@ -83,7 +83,7 @@ def reading(
     if integers:
         raise InputError(
             f"{name} holds {dtype} radar values without a unit, decibels or linear power are expected",
-            hint="calibrate it (gamma0 or sigma0; docs/sources.md), write real numbers and say which they are: "
+            hint="calibrate it (gamma0 or sigma0; docs/sources.md), write real numbers and say which: "
             "--values power, --values db; or write int16 with the unit '0.01 dB'",
         )
     meaning, why = _meaning(name, stated, told, known)

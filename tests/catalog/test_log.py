@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -326,3 +327,44 @@ def test_the_service_shows_log_and_proofs(world: LogWorld) -> None:
             assert missing.status_code == 404, path
             assert str(world.home) not in missing.text
             assert json.loads(missing.text)["description"]
+
+
+DAMAGED: dict[str, Any] = {
+    "empty": lambda note: b"",
+    "not UTF-8": lambda note: b"\xff" + note,
+    "cut": lambda note: note[:-20],
+    "a signature of nobody": lambda note: note[:-12] + (b"A" if note[-12:-11] != b"A" else b"B") + note[-11:],
+    "another text": lambda note: note.replace(b"\n", b"\nextra\n", 1),
+    "a folder": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_checkpoint_file_is_not_the_client_s_fault(
+    world: LogWorld, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The proof is shown at the database's own checkpoint, and it is good."""
+    world.add("s1")
+    checkpoint, path = world.checkpoint(), world.home / "log" / "checkpoint"
+    note = path.read_bytes()
+    path.unlink()
+    if DAMAGED[damage] is None:
+        path.mkdir()
+    else:
+        path.write_bytes(DAMAGED[damage](note))
+    with running(world.database) as url:
+        answer = requests.get(f"{url}/collections/demo/items/s1/log-proof", timeout=30)
+    assert answer.status_code == 200, answer.text
+    proof = parse_item_proof(answer.content)
+    assert proof.checkpoints[-1].note.encode() == note
+    check_log_proof(proof, [entry_of(one) for one in world.held("s1")], Status.ACTIVE, [checkpoint])
+    assert "checkpoint is damaged" in caplog.text
+
+
+def test_a_damaged_record_of_the_log_is_503(world: LogWorld) -> None:
+    world.add("s1")
+    without_triggers(world.database, "UPDATE eocat.log_checkpoint SET note = 'x'")
+    with running(world.database) as url:
+        answer = requests.get(f"{url}/collections/demo/items/s1/log-proof", timeout=30)
+    assert (answer.status_code, answer.json()["code"]) == (503, "Unavailable")
+    assert "operator" in answer.json()["description"]

@@ -5,22 +5,27 @@ readers can date it; where there is none yet, with the newest. The document, wha
 checked stand in `eocat.verify.log.item_proof`.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from eocat.verify.errors import Malformed
 from eocat.verify.log.absence import ABSENCE_FORMAT, Absence
 from eocat.verify.log.heads import Absent, Included, LeafT
 from eocat.verify.log.item_proof import LOG_PROOF_FORMAT, ItemProof
-from eocat.verify.log.note import parse_note
+from eocat.verify.log.note import parse_note, parse_vkey
 from eocat.verify.merkle import Tree
 from eocat.verify.statement import validated
 
 from .database import Database
 from .head_tree import HeadTree
 from .log import log_folder
+from .log_evidence import open_checkpoint
 from .log_store import Connection, collections_at, tree_at
 from .space import NotFound
+
+log = logging.getLogger("eocat.log")
 
 FIRST_COSIGNED = """
 SELECT e.index, c.size, c.note FROM eocat.log_entry e
@@ -50,7 +55,7 @@ def item_log_proof(database: Database, collection: str, item: str) -> ItemProof 
         ).fetchone()
         if row is None:
             raise NotFound("the log has published no checkpoint yet")
-        newest = _Shown(row[0], _renewed(database, bytes(row[1])))
+        newest = _Shown(row[0], _renewed(connection, database, bytes(row[1])))
         events = [
             (index, _Shown(size, bytes(note)) if size is not None else newest)
             for index, size, note in connection.execute(
@@ -142,12 +147,22 @@ def _named(one: Included[Any] | None) -> dict[str, Any] | None:
     return {"index": one.index, "path": _hex(one.path), **asdict(one.leaf)} if one else None
 
 
-def _renewed(database: Database, recorded: bytes) -> bytes:
-    """The recorded checkpoint with the cosignatures that its file has got since (renewal.py)."""
-    published = log_folder(database.required_home()).read_checkpoint()
-    if published is not None and parse_note(published).text == parse_note(recorded).text:
-        return published
-    return recorded
+def _renewed(connection: Connection, database: Database, recorded: bytes) -> bytes:
+    """The recorded checkpoint with the cosignatures that its file has got since (renewal.py).
+
+    A file that the log's key has not signed is damaged: the operator reads so, and the recorded one is shown.
+    """
+    text = parse_note(recorded).text
+    try:
+        published = log_folder(database.required_home()).read_checkpoint()
+        if published is None:
+            return recorded
+        for (key,) in connection.execute("SELECT verifier_key FROM eocat.log_key"):  # the log's one key
+            open_checkpoint(published, parse_vkey(key))
+    except (Malformed, OSError) as error:
+        log.error("the log's file checkpoint is damaged, restore it from a backup: %s", error)
+        return recorded
+    return published if parse_note(published).text == text else recorded
 
 
 def _present(found: Included[LeafT] | Absent[LeafT], name: str) -> Included[LeafT]:

@@ -64,7 +64,12 @@ def get_envelope(request: Request, digest: str) -> Response:
 
 @router.get("/collections/{collection}/items/{item}/log-proof", summary="An item's place in the log")
 def get_log_proof(request: Request, collection: Id, item: Id) -> Response:
-    proof = item_log_proof(_database(request), collection, item)
+    try:
+        proof = item_log_proof(_database(request), collection, item)
+    except Malformed as error:  # nothing that the client has sent
+        raise Unavailable(
+            "the catalogue's record of its log is damaged: its operator finds why in the service's log"
+        ) from error
     body = format_absence(proof) if isinstance(proof, Absence) else format_item_proof(proof)
     tag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache"}  # it changes with every checkpoint

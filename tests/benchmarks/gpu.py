@@ -31,7 +31,7 @@ from eocat.producer.encoders.published import DTYPES, PublishedEncoder
 from eocat.producer.encoders.registry import find_entry
 
 NO_FILE = Weights("random", "0" * 64, "0" * 64, 1)
-KERNELS: tuple[Kernel, ...] = ("int8", "float32")
+KERNELS: tuple[Kernel, ...] = ("int8", "float64")
 CHIPS = 1024
 
 

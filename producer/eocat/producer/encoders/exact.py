@@ -2,13 +2,15 @@
 
 Random convolutional features (Rolf et al. 2021, doi:10.1038/s41467-021-24638-z) as DESIGN section 3 has them:
 each band shifted to 15 bits, int8 filters from ZCA-whitened patches, the positive and the negative part of
-every response summed over the chip, square root, L2 norm, float16. All up to the pooled sums is integer,
-exact in any order, so that batch, threads, blocks and device cannot show. The rest is one correctly rounded
-float64 operation after the other on each number. Patches come from `fit_bank.py`, files from `bank.py`.
+every response summed over the chip, square root, L2 norm, float16. All up to the pooled sums is in whole
+numbers, exact in any order, so that batch, threads, blocks and device cannot show. The rest is one correctly
+rounded float64 operation after the other on each number. Patches come from `fit_bank.py`, banks by `bank.py`.
 """
 
 import hashlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -21,34 +23,43 @@ from .bank import Bank, Weights
 from .device import choose_device
 from .precision import Precision, tolerance_of
 
-Gemm = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]  # rows, filters, out
-Kernel = Literal["auto", "int8", "float32"]
+Kernel = Literal["int8", "float64"]
 
 LOW_BITS = 7  # x = 128·high + low
 X_MAX = (1 << 14) - 1  # x is a signed 15-bit integer: -16384..16383
 ROW_MULTIPLE = 64  # of a block: CUDA's int8 GEMM wants over 16 rows, and `_sum_rows` a power of two
-CPU_BLOCK_ROWS, CUDA_BLOCK_ROWS = 2048, 1 << 16  # block of 2048 rows × 256 filters × int32 stays in the cache
+CUDA_BLOCK_ROWS = 1 << 16
+CPU_BLOCK_ROWS: dict[Kernel, int] = {"int8": 2048, "float64": 512}  # their responses stay in the cache
 
 
-def int8_gemm(rows: torch.Tensor, filters: torch.Tensor, out: torch.Tensor) -> None:
-    """out int32 (R, F) = rows int8 (R, K) · filters int8 (F, K) transposed, by VNNI, AMX or CUDA."""
-    torch._int_mm(rows, filters.t(), out=out)
+@lru_cache(maxsize=1)
+def int8_is_quick() -> bool:
+    """Whether the CPU multiplies int8 faster than float64; without VNNI or AMX it takes 20 times as long."""
+    eight = torch.ones((256, 128), dtype=torch.int8)
+    sixty_four = eight.double()
+    try:
+        int8 = _least_seconds(lambda: torch._int_mm(eight, eight.t()))
+    except RuntimeError:  # torch has no such product here
+        return False
+    return int8 < _least_seconds(lambda: torch.mm(sixty_four, sixty_four.t()))
 
 
-def float32_gemm(rows: torch.Tensor, filters: torch.Tensor, out: torch.Tensor) -> None:
-    """The same product in float32: exact, since every partial sum is an integer below 2^24.
-
-    TF32 and bf16 multipliers do no harm: |int8| ≤ 128 fits their 8 significant bits, sums stay float32.
-    """
-    out.copy_(torch.mm(rows.float(), filters.float().t()))
+def _least_seconds(work: Callable[[], object]) -> float:
+    taken = []
+    for _ in range(4):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 class ExactEncoder:
     """Integer MOSAIKS with one filter bank; passes the contract `Encoder`.
 
-    device: "auto", "cpu", "cuda", "cuda:N". kernel: "int8", "float32", or "auto" for the first of the two
-    that gives the bank's known answer here (int8 GEMM saturated silently on some CPUs). block_rows: pixels
-    per GEMM. None of these changes a bit of any vector. Threads: torch's, set by the caller.
+    device: "auto", "cpu", "cuda", "cuda:N". kernel: the product in int8, of two halves of the pixels, or in
+    float64, where every partial sum is a whole number below 2^53; by default the quicker here that gives the
+    bank's known answer (int8 saturated silently on some CPUs). block_rows: pixels per product. None of these
+    changes a bit of any vector. Threads: torch's, set by the caller.
     """
 
     dtype = "float16"
@@ -56,7 +67,7 @@ class ExactEncoder:
     tolerance: dict[str, Any] = tolerance_of("exact")
 
     def __init__(
-        self, bank: Bank, *, device: str = "auto", kernel: Kernel = "auto", block_rows: int | None = None
+        self, bank: Bank, *, device: str = "auto", kernel: Kernel | None = None, block_rows: int | None = None
     ) -> None:
         self.name = bank.name
         self.version: str = bank.facts["version"]
@@ -68,9 +79,8 @@ class ExactEncoder:
         self.device = choose_device(device)
         self._eight_bits = bank.facts["depth"] == 8
         self._signed = bool(bank.facts.get("signed", False))
-        self._block_rows = block_rows or (CUDA_BLOCK_ROWS if self.device.type == "cuda" else CPU_BLOCK_ROWS)
         self._load_filters(bank)
-        self._choose_kernel(bank, kernel)
+        self._choose_kernel(bank, kernel, block_rows)
 
     def _load_filters(self, bank: Bank) -> None:
         count = bank.filters.shape[3]
@@ -84,7 +94,7 @@ class ExactEncoder:
         self._factors, self._right = 1 << shifts.clamp(min=0), (-shifts).clamp(min=0)
         heaviest = int(flat.to(torch.int64).abs().sum(1).max())  # largest L1 norm of a filter
         response = heaviest * (X_MAX + 1)  # bound of |y|
-        if response >= 2**31 or heaviest << LOW_BITS >= 2**24:  # int32; float32_gemm
+        if response >= 2**31:
             raise InputError(f"filters of bank {bank.name} are too large for exact sums")
         self._group = 1  # rows that can be summed in int32 before int64 is needed
         while self._group < ROW_MULTIPLE and 2 * self._group * response < 2**31:
@@ -154,27 +164,55 @@ class ExactEncoder:
     def pooled_sums(self, chip: NDArray[np.integer[Any]], *, offset: int) -> NDArray[np.int64]:
         """int64 (2F,): Σ max(y, 0) of every filter over the chip (C, H, W), then Σ max(-y, 0).
 
-        Σ y is linear in the pixels and comes from their sums alone, so the responses are summed once. Patches
-        and responses have one place in memory for all blocks: fresh memory costs more than the product.
+        Σ y is linear in the pixels and comes from their sums alone, so the responses are summed once.
         """
         x = self._shift(chip, offset)
-        high, low = _split(x)
-        height, width = (edge - self.min_size + 1 for edge in high.shape[:2])
-        step = min(height, max(1, self._block_rows // width))
-        rows, count = _padded(step * width), len(self._filters)
-        patches = torch.zeros((rows, self._filters.shape[1]), dtype=torch.int8, device=self.device)
-        lower, upper = torch.empty((2, rows, count), dtype=torch.int32, device=self.device)
-        positive = torch.zeros(count, dtype=torch.int64, device=self.device)
-        for top in range(0, height, step):
-            shape = (min(step, height - top), width)
-            used = _padded(shape[0] * width)
-            self._gemm(self._fill_patches(patches[:used], low, top, shape), self._filters, lower[:used])
-            self._gemm(self._fill_patches(patches[:used], high, top, shape), self._filters, upper[:used])
-            y = lower[:used].add_(upper[:used], alpha=1 << LOW_BITS)
-            positive += self._sum_rows(y.clamp_(min=0))
-        total = self._window_sums(x) @ self._bank.filters.reshape(-1, count).astype(np.int64)
+        positive = self._by_int8(x) if self.kernel == "int8" else self._by_float64(x)
+        total = self._window_sums(x) @ self._bank.filters.reshape(-1, len(positive)).astype(np.int64)
         found: NDArray[np.int64] = positive.cpu().numpy()
         return np.concatenate([found, found - total])
+
+    def _by_int8(self, x: torch.Tensor) -> torch.Tensor:
+        """int64 (F,): sums of the positive responses to x int32 (C, H, W), by VNNI, AMX or CUDA."""
+        high, low = _split(x)
+        filters = self._filters.t()
+        patches, (lower, upper) = self._memory(x, torch.int8, torch.int32, products=2)
+        positive = torch.zeros(len(self._filters), dtype=torch.int64, device=self.device)
+        for top, shape, used in self._blocks(x):
+            torch._int_mm(self._fill_patches(patches[:used], low, top, shape), filters, out=lower[:used])
+            torch._int_mm(self._fill_patches(patches[:used], high, top, shape), filters, out=upper[:used])
+            y = lower[:used].add_(upper[:used], alpha=1 << LOW_BITS)
+            positive += self._sum_rows(y.clamp_(min=0))
+        return positive
+
+    def _by_float64(self, x: torch.Tensor) -> torch.Tensor:
+        """The same on any machine."""
+        plane = x.permute(1, 2, 0).contiguous().to(torch.float64)
+        filters = self._filters.t().to(torch.float64)
+        patches, (responses,) = self._memory(x, torch.float64, torch.float64, products=1)
+        positive = torch.zeros(len(self._filters), dtype=torch.int64, device=self.device)
+        for top, shape, used in self._blocks(x):
+            self._fill_patches(patches[:used], plane, top, shape)
+            y = torch.mm(patches[:used], filters, out=responses[:used])
+            positive += y.clamp_(min=0).sum(0).to(torch.int64)
+        return positive
+
+    def _blocks(self, x: torch.Tensor) -> Iterator[tuple[int, tuple[int, int], int]]:
+        """(first row, (rows, columns), padded number) of the filters' places, block by block."""
+        rows, columns = (edge - self.min_size + 1 for edge in x.shape[1:])
+        step = min(rows, max(1, self._block_rows // columns))
+        for top in range(0, rows, step):
+            shape = (min(step, rows - top), columns)
+            yield top, shape, _padded(shape[0] * shape[1])
+
+    def _memory(
+        self, x: torch.Tensor, patch: torch.dtype, response: torch.dtype, *, products: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of patches and responses, one for all blocks: fresh memory costs more than the product."""
+        _, _, rows = next(self._blocks(x))
+        count, depth = self._filters.shape
+        patches = torch.zeros((rows, depth), dtype=patch, device=self.device)
+        return patches, torch.empty((products, rows, count), dtype=response, device=self.device)
 
     def _shift(self, chip: NDArray[np.integer[Any]], offset: int) -> torch.Tensor:
         """The 15-bit pixels x, int32 (C, H, W)."""
@@ -206,7 +244,7 @@ class ExactEncoder:
     def _fill_patches(
         self, patches: torch.Tensor, plane: torch.Tensor, top: int, shape: tuple[int, int]
     ) -> torch.Tensor:
-        """im2col into `patches`: int8 (R, K) of the k×k×C windows of rows top…, R and K zero-padded.
+        """im2col into `patches`: (R, K) of the k×k×C windows of rows top…, R and K zero-padded.
 
         A zero row adds 0. Rows beyond a shorter last block still hold the block before, and are cleared.
         """
@@ -223,14 +261,16 @@ class ExactEncoder:
         groups = y.view(self._group, -1, y.shape[1]).sum(0, dtype=torch.int32)
         return groups.sum(0, dtype=torch.int64)
 
-    def _choose_kernel(self, bank: Bank, kernel: Kernel) -> None:
-        kernels: dict[Kernel, Gemm] = {"int8": int8_gemm, "float32": float32_gemm}
+    def _choose_kernel(self, bank: Bank, kernel: Kernel | None, block_rows: int | None) -> None:
         chip, refused = known_chip(len(bank.bands), bank.facts["depth"]), []
-        for name in kernels if kernel == "auto" else (kernel,):
-            self.kernel, self._gemm = name, kernels[name]
+        cuda = self.device.type == "cuda"
+        order: tuple[Kernel, ...] = ("int8", "float64") if cuda or int8_is_quick() else ("float64", "int8")
+        for name in (kernel,) if kernel else order:
+            self.kernel = name
+            self._block_rows = block_rows or (CUDA_BLOCK_ROWS if cuda else CPU_BLOCK_ROWS[name])
             try:
                 answer = answer_digest(self.encode(chip[None], offset=0))
-            except RuntimeError as error:  # torch has no such GEMM for this device
+            except RuntimeError as error:  # torch has no such product for this device
                 refused.append(f"{name} is not available ({str(error).splitlines()[0]})")
                 continue
             if answer == bank.facts["known_answer"]:

@@ -41,9 +41,12 @@ def test_list_and_show_say_the_same_in_text_and_json(eocat: Eocat) -> None:
     assert [row["name"] for row in listed] == [*sorted(BANKS), *entry_names()]
     lines = eocat("encoders", "list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == [row["name"] for row in listed]
-    shown = json.loads(eocat("encoders", "show", "croma-base-s1", "--json").stdout)
-    assert (shown["sha256"], shown["sha256_prefix"], shown["bands"]) == (None, "0238d814", ["VV", "VH"])
-    assert "sha256_prefix: 0238d814" in eocat("encoders", "show", "croma-base-s1").stdout
+    shown = json.loads(eocat("encoders", "show", "croma-large-s1", "--json").stdout)
+    assert (shown["sha256"], shown["sha256_prefix"], shown["bands"]) == (None, "921e69ad", ["VV", "VH"])
+    assert "sha256_prefix: 921e69ad" in eocat("encoders", "show", "croma-large-s1").stdout
+    known = json.loads(eocat("encoders", "show", "remoteclip-vitb32-s2", "--json").stdout)
+    assert (known["weights"], known["sha256"][:8]) == ("--weights FILE", "60014e39")
+    assert "whirld" in known["sha256_source"], "a digest comes with the place where it was read"
 
 
 def test_an_unknown_name_is_met_with_those_near(eocat: Eocat) -> None:

@@ -27,7 +27,7 @@ def model(architecture: str, parameters: dict[str, Any], **more: Any) -> Model:
     defaults = {"layout": "plain", "strip": "", "drop": ()}
     return Model(
         architecture=architecture, parameters=parameters, dimension=0, pooling="", url="", sha256=None,
-        prefix=None, **(defaults | more),
+        source=None, prefix=None, **(defaults | more),
     )  # fmt: skip
 
 

@@ -3,9 +3,11 @@
 import io
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,22 @@ def test_an_entry_is_whole_and_its_real_net_gives_the_stated_dimension(name: str
             prepare()
         features = net(torch.empty(2, len(entry.bands), entry.size, entry.size))
     assert features.shape == (2, entry.model.dimension)
+
+
+@pytest.mark.parametrize("name", entry_names())
+def test_a_digest_is_that_of_the_file_which_the_entry_names(name: str) -> None:
+    """torchgeo's file names hold its first eight digits; image and text tower are in one file."""
+    model = find_entry(name).model
+    if named := re.search(r"-([0-9a-f]{8})\.(?:pt|pth)$", model.url):
+        assert (model.sha256 or model.prefix or "").startswith(named[1])
+    if model.sha256:
+        assert model.source
+        assert "/resolve/main/" not in model.url or "wangyi111" in model.url, (
+            "a digest wants a fixed revision"
+        )
+    if find_entry(name).text:
+        tower = find_text_model(find_entry(name))
+        assert (tower.url, tower.sha256) == (model.url, model.sha256)
 
 
 @pytest.mark.parametrize("name", [name for name in entry_names() if find_entry(name).text])
@@ -355,3 +373,24 @@ def test_a_registry_file_with_a_mistake_is_named() -> None:
     with pytest.raises(Malformed, match=r"registry file x\.toml: KeyError: 'title'"):
         parse_family('licence = "MIT"', "x.toml")
     assert small_model(find_entry("croma-base-s2").model).dimension == 32
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (f'sha256 = "{"a" * 64}"', "has no sha256_source"),
+        ('sha256 = "a0275954"\nsha256_source = "x"', "is not 64 hex digits"),
+        (f'sha256 = "{"A" * 64}"\nsha256_source = "x"', "is not 64 hex digits"),
+        ('sha256_prefix = "a027"', "is not 8 hex digits"),
+        (
+            f'sha256 = "{"a" * 64}"\nsha256_source = "x"\nsha256_prefix = "{"a" * 8}"',
+            "beside the whole digest",
+        ),
+    ],
+)
+def test_a_digest_of_the_registry_is_whole_and_says_where_it_was_read(lines: str, message: str) -> None:
+    text = (resources.files("eocat.producer.encoders") / "families" / "dofa.toml").read_text("utf-8")
+    changed = text.replace('sha256_prefix = "a0275954"', lines)
+    assert changed != text
+    with pytest.raises(Malformed, match=message):
+        parse_family(changed, "dofa.toml")

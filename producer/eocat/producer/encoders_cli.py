@@ -237,6 +237,7 @@ def _entry_facts(entry: "Entry") -> dict[str, Any]:
         "read_in": entry.family.read_in,
         "url": model.url,
         "sha256": model.sha256,
+        "sha256_source": model.source,
         "sha256_prefix": model.prefix,
         "weights": known,
         "notes": list(entry.notes),

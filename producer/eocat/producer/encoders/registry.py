@@ -6,6 +6,7 @@ preprocessings is two encoders, since their vectors must not be compared. All nu
 as text, as in a statement.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,8 +52,9 @@ class Family:
 class Model:
     """An architecture and its weights file.
 
-    sha256: of the whole file, or None; prefix: its first digits where only these are public. strip, drop: a
-    prefix of all keys that is taken off, and beginnings of keys that the encoder leaves aside.
+    sha256: of the whole file, or None; source: where that was read; prefix: its first eight digits where only
+    these are public. strip, drop: a prefix of all keys that is taken off, and beginnings of keys that the
+    encoder leaves aside.
     """
 
     architecture: str
@@ -61,6 +63,7 @@ class Model:
     pooling: str
     url: str
     sha256: str | None
+    source: str | None
     prefix: str | None
     layout: str
     strip: str
@@ -152,13 +155,20 @@ def _model(table: Mapping[str, Any]) -> Model:
         pooling=table["pooling"],
         url=table["url"],
         sha256=table.get("sha256"),
+        source=table.get("sha256_source"),
         prefix=table.get("sha256_prefix"),
         layout=table.get("layout", "plain"),
         strip=table.get("strip", ""),
         drop=tuple(table.get("drop", ())),
     )
-    if model.layout not in LAYOUTS or (model.sha256 is not None and len(model.sha256) != 64):
-        raise ValueError(f"layout {model.layout!r} or SHA-256 {model.sha256!r}")
+    if model.layout not in LAYOUTS:
+        raise ValueError(f"layout {model.layout!r} is not one of {', '.join(LAYOUTS)}")
+    if model.sha256 is not None and not (re.fullmatch(r"[0-9a-f]{64}", model.sha256) and model.source):
+        raise ValueError(f"SHA-256 {model.sha256!r} is not 64 hex digits, or has no sha256_source")
+    if model.prefix is not None and (model.sha256 or not re.fullmatch(r"[0-9a-f]{8}", model.prefix)):
+        raise ValueError(
+            f"sha256_prefix {model.prefix!r} is not 8 hex digits, or stands beside the whole digest"
+        )
     return model
 
 

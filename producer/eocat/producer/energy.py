@@ -1,7 +1,8 @@
 """Energy counters of the machine: RAPL for processors (Linux powercap), NVML for NVIDIA GPUs.
 
 RAPL counts microjoules of each package, and of its memory where that stands apart. It wraps around, and since
-2020 mostly root alone may read it. NVML counts millijoules of a GPU since the driver was loaded.
+2020 mostly root alone may read it. NVML counts millijoules of a GPU since the driver was loaded. RAPL of some
+packages alone is not stated: half of a machine's energy would pass for all of it.
 """
 
 import ctypes
@@ -19,16 +20,27 @@ class Counter:
         self, name: str, read: Callable[[], int], *, per_mj: int = 1, wrap: int | None = None
     ) -> None:
         self.name, self._read, self._per_mj, self._wrap = name, read, per_mj, wrap
-        self._before = read()
+        self._before: int | None = read()
 
-    def used_mj(self) -> int:
-        """Millijoules since the last call, or since the counter was made. A wrap in between is seen once."""
-        now = self._read()
-        used = now - self._before
-        if used < 0 and self._wrap:
-            used += self._wrap
+    def used_mj(self) -> int | None:
+        """Millijoules since the last call, or since the counter was made; None if they cannot be told.
+
+        A wrap in between is seen once. What is less than a millijoule is counted by the next call.
+        """
+        before, self._before = self._before, None
+        try:
+            now = self._read()
+        except (OSError, ValueError):
+            return None
         self._before = now
-        return max(0, used) // self._per_mj
+        if before is None:
+            return None
+        used = now - before + (self._wrap or 0) * (now < before)
+        if used < 0:  # it was set back
+            return None
+        millijoules, rest = divmod(used, self._per_mj)
+        self._before = now - rest
+        return millijoules
 
 
 def counters(device: str, powercap: Path = POWERCAP) -> list[Counter]:
@@ -48,8 +60,8 @@ def _rapl(powercap: Path) -> list[Counter]:
                 continue
             wrap = int((zone / "max_energy_range_uj").read_text("ascii"))
             found.append(Counter(f"rapl {name}", _file_reader(zone / "energy_uj"), per_mj=1000, wrap=wrap))
-        except (OSError, ValueError):  # not for us to read: then it is not stated
-            continue
+        except (OSError, ValueError):  # not for us to read
+            return []
     return found
 
 
@@ -69,11 +81,13 @@ def _nvml(device: str) -> Counter | None:
     handle, energy = ctypes.c_void_p(), ctypes.c_ulonglong()
     if library.nvmlInit_v2() or library.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle)):
         return None
-    if library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy)):
-        return None  # older than Volta
 
     def read() -> int:
-        library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy))
+        if error := library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy)):
+            raise OSError(f"NVML gives no energy: error {error}")
         return int(energy.value)
 
-    return Counter("nvml", read)
+    try:
+        return Counter("nvml", read)
+    except OSError:  # older than Volta
+        return None

@@ -69,13 +69,15 @@ class Meter:
         now = time.perf_counter()
         milliseconds, self._began = round(1000 * (now - self._began)), now
         used = [counter.used_mj() for counter in self._counters]
+        told = [millijoules for millijoules in used if millijoules is not None]
+        measured = bool(told) and len(told) == len(used)
         return Receipt(
             device=self._device,
             processor=self._processor,
             precision=self._precision,
             milliseconds=milliseconds,
-            energy_mj=sum(used) if used else None,
-            energy_source=", ".join(counter.name for counter in self._counters) or None,
+            energy_mj=sum(told) if measured else None,
+            energy_source=", ".join(counter.name for counter in self._counters) if measured else None,
         )
 
 

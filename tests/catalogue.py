@@ -16,7 +16,7 @@ from eocat.catalog.database import Database
 from eocat.catalog.guards import Rate
 from eocat.catalog.schema import migrate
 from eocat.catalog.service import create_app
-from eocat.catalog.serving import server_config
+from eocat.catalog.serving import MAX_READERS, server_config
 
 TEMPLATE = "t_migrated"
 
@@ -46,9 +46,9 @@ def _made(embedded: Database, own: Database) -> Iterator[Database]:
 
 
 @contextmanager
-def running(database: Database, rate: Rate | None = None) -> Iterator[str]:
+def running(database: Database, rate: Rate | None = None, connections: int = MAX_READERS) -> Iterator[str]:
     """The URL of a real server, on a port that the system chose, which is stopped at the end."""
-    server = uvicorn.Server(server_config(create_app(database, rate), "127.0.0.1", 0))
+    server = uvicorn.Server(server_config(create_app(database, rate), "127.0.0.1", 0, connections))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -1,11 +1,14 @@
 """Requests that mean harm or nonsense get one sentence with a 4xx; nothing leaks (attacks 69 to 74)."""
 
+import gzip
 import json
 import re
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -21,6 +24,8 @@ from eocat.catalog.database import Database
 LEAKS = re.compile(
     r"SELECT|pgstac\.|eocat\.|asyncpg|Traceback|/site-packages|\.py\b|/tmp/|psycopg|postgres", re.IGNORECASE
 )
+MARKUP = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>"""
+SCRIPTS = ("javascript:alert(1)", "data:text/html,<script>alert(1)</script>", "JaVaScRiPt:alert(1)//http://x")
 LIKE = {"collection": "demo", "item": "s", "row": 0}
 
 
@@ -35,6 +40,11 @@ def catalogue(embedded: Database, tmp_path_factory: pytest.TempPathFactory) -> I
         count=40,
         encoder=DrawnEncoder(dimension=4),
     )
+    for path in (folder.parent / "collection.json", folder / "item.json"):  # what of them nobody signs
+        document = json.loads(path.read_text())
+        document.get("properties", document)["title"] = MARKUP
+        document["links"] += [{"rel": "about", "href": href, "title": MARKUP} for href in SCRIPTS]
+        path.write_text(json.dumps(document))
     with new_database(embedded) as database:
         register(database, [folder], policy_for(signer))
         with running(database) as url:
@@ -236,6 +246,15 @@ def test_attack_72_bodies(url: str, name: str) -> None:
         b'{"datetime": "x"}',
         b'{"collections": 7}',
         b'{"sortby": [{"field": "x\'", "direction": "up"}]}',
+        b'{"limit": NaN}',
+        b'{"bbox": [NaN, 0, 1, 1]}',
+        b'{"bbox": [-Infinity, 0, 1, 1]}',
+        b'{"intersects": {"type": "Point", "coordinates": [NaN, 0]}}',
+        b'{"intersects": {"type": "Point", "coordinates": [1e999, 0]}}',
+        b'{"filter": {"op": "=", "args": [{"property": "gsd"}, NaN]}, "filter-lang": "cql2-json"}',
+        b'{"query": {"gsd": {"eq": Infinity}}}',
+        b'{"ids": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"intersects": ' + b'{"a": ' * 100_000 + b"1" + b"}" * 100_000 + b"}",
     ],
 )
 def test_attack_71_bodies_of_searches(url: str, body: bytes) -> None:
@@ -343,3 +362,113 @@ def test_attack_74_the_owner_of_the_files_is_not_told(
         "search/similar?like=demo/s/0&include_proof=true",
     ):
         assert location not in requests.get(f"{url}/{path}", timeout=30).text
+
+
+@pytest.mark.parametrize("packed", ["gzip", "deflate", "br", "zstd"])
+def test_attack_73_a_packed_body_is_not_unpacked(url: str, packed: str) -> None:
+    """Neither a bomb of 100 MiB nor what would be a good request."""
+    for body in (b" " * (100 << 20), b'{"limit": 1}'):
+        headers = {"Content-Type": "application/json", "Content-Encoding": packed}
+        for path in ("search", "search/similar"):
+            answer = requests.post(f"{url}/{path}", data=gzip.compress(body), headers=headers, timeout=30)
+            assert_refused(answer)
+
+
+class Hrefs(HTMLParser):
+    """Where a page leads, and what elements it is made of."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.hrefs: list[str] = []
+        self.elements: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        for name, value in attributes:
+            assert not name.startswith("on"), (tag, name)
+            if name in ("href", "src", "action"):
+                self.hrefs.append(value or "")
+
+
+def test_attack_72_markup_of_a_publisher_s_is_text_on_the_page(url: str) -> None:
+    answer = requests.get(url, headers={"Accept": "text/html"}, timeout=30)
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert escape(MARKUP) in answer.text
+    page = Hrefs(answer.text)
+    assert not page.elements & {"script", "img", "iframe", "form", "base", "object"}
+    assert "collections/demo" in page.hrefs
+    assert all(re.fullmatch(r"[a-z][a-z./-]*", href) for href in page.hrefs), page.hrefs
+
+
+def test_attack_72_documents_with_scripts_are_never_a_page(url: str) -> None:
+    for path in ("collections", "collections/demo", "collections/demo/items/s", "search"):
+        answer = requests.get(f"{url}/{path}", headers={"Accept": "text/html"}, timeout=30)
+        assert "alert(1)" in answer.text
+        assert answer.headers["content-type"].endswith("json")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+BREAK = "%0d%0aX-Evil:%20yes%0d%0a%0d%0a"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"search?ids={BREAK}", f"search?collections=demo&limit=1&x={BREAK}", f"search?datetime={BREAK}",
+        f"search?token={BREAK}", f"collections?q={BREAK}", f"collections/demo/items?limit=1&x={BREAK}",
+        f"collections/demo/items/{BREAK}", f"collections/{BREAK}/", f"{BREAK}", f"log/tile/{BREAK}",
+        f"search/similar?like={BREAK}", f"collections/demo/items/s/assets/{BREAK}",
+    ],
+)  # fmt: skip
+def test_attack_71_a_line_break_makes_no_header(url: str, path: str) -> None:
+    for accept in ("application/json", "application/vnd.apache.parquet", "text/html"):
+        answer = requests.get(f"{url}/{path}", headers={"Accept": accept}, timeout=30, allow_redirects=False)
+        assert answer.status_code < 500
+        assert "x-evil" not in answer.headers
+        assert not any("\n" in value or "\r" in value for value in answer.headers.values())
+
+
+@pytest.mark.parametrize(
+    "host", ['x"><script>', "a b", "user:pw@evil.example", "evil.example/../", "[::1", "x:99999999"]
+)
+def test_attack_69_a_host_that_is_none_is_in_no_link(url: str, host: str) -> None:
+    for accept in ("application/json", "text/html"):
+        headers = {"Host": host, "Accept": accept}
+        answer = requests.get(url, headers=headers, timeout=30, allow_redirects=False)
+        assert answer.status_code in (200, 400)
+        assert host not in answer.text
+
+
+TRAVERSALS = ("..%2f", "%2e%2e%2f", "..%5c", "%2e%2e/", "..%252f", "%c0%ae%c0%ae/", "%00")
+
+
+@pytest.mark.parametrize("up", TRAVERSALS)
+def test_attack_70_no_path_leads_out(url: str, up: str) -> None:
+    for place, file in (
+        ("collections/demo/items/s/assets/", "item.json"),
+        ("collections/demo/items/s/assets/", "../../etc/passwd"),
+        ("collections/demo/items/", "catalogue-keys/log.pem"),
+        ("log/tile/", "checkpoint"),
+        ("log/tile/entries/", "../catalogue-keys/log.pem"),
+        ("log/envelope/", "checkpoint"),
+        ("log/", "catalogue-keys/log.pem"),
+    ):
+        request = requests.Request("GET", url).prepare()
+        request.url = f"{url}/{place}{up * 4}{file}"  # as it stands: a client would resolve it
+        with requests.Session() as session:
+            assert_refused(session.send(request, timeout=30), 400, 404)
+
+
+def test_attack_69_other_methods_show_and_do_nothing(url: str) -> None:
+    for path in ("", "collections/demo", "collections/demo/items/s", "search", "log/checkpoint"):
+        whole, head = (requests.request(method, f"{url}/{path}", timeout=30) for method in ("GET", "HEAD"))
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        for method in ("TRACE", "CONNECT", "OPTIONS", "PROPFIND"):
+            answer = requests.request(method, f"{url}/{path}", headers={"X-Secret": "echo"}, timeout=30)
+            assert_refused(answer, 405)
+            assert "echo" not in answer.text
+            assert set(answer.headers["allow"].split(", ")) <= {"GET", "HEAD", "POST"}

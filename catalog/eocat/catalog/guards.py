@@ -94,10 +94,15 @@ def client_of(scope: Scope, proxies: Sequence[Network]) -> str:
         if not _address(chain[-1]):
             break
         found = chain.pop()
-    address = _address(found)
+    return subscriber(found)
+
+
+def subscriber(peer: str) -> str:
+    """Who an address counts as: itself, of IPv6 its /64."""
+    address = _address(peer)
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, 64), strict=False))
-    return found
+    return peer
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

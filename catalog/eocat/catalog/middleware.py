@@ -20,11 +20,14 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")  # of the re
 
 
 class BodyRefused(Exception):
-    """The body is longer than the limit allows (413), or comes too slowly (408)."""
+    """The body is longer than the limit allows (413), comes too slowly (408), or has two lengths (400)."""
 
 
 class BodyLimit:
-    """Answers 413 to a body above `limit_bytes`, announced or not, and 408 to one that takes too long."""
+    """Answers 413 to a body above `limit_bytes`, announced or not, and 408 to one that takes too long.
+
+    One that comes in chunks and names its length, too, is 400: a proxy may have taken the other for its end.
+    """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> None:
         self.app = app
@@ -36,6 +39,9 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         received, complete, refused = 0, False, 0
+        names = {name for name, _ in scope["headers"]}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            refused = 400
         deadline = time.monotonic() + self.timeout_s
 
         async def limited() -> Message:
@@ -58,15 +64,16 @@ class BodyLimit:
             if not refused:
                 await send(message)
 
-        with suppress(BodyRefused):
-            await self.app(scope, limited, held)
+        if not refused:
+            with suppress(BodyRefused):
+                await self.app(scope, limited, held)
         if refused:
-            sentence = (
-                f"the body is longer than {self.limit_bytes} bytes"
-                if refused == 413
-                else f"the body took longer than {self.timeout_s:g} s"
-            )
-            answer = {"code": "BodyTooLarge" if refused == 413 else "BodyTooSlow", "description": sentence}
+            code, sentence = {
+                400: ("BodyAmbiguous", "the body has a Content-Length and comes in chunks"),
+                408: ("BodyTooSlow", f"the body took longer than {self.timeout_s:g} s"),
+                413: ("BodyTooLarge", f"the body is longer than {self.limit_bytes} bytes"),
+            }[refused]
+            answer = {"code": code, "description": sentence}
             await JSONResponse(answer, refused, {"Connection": "close"})(scope, receive, send)
 
 

@@ -4,6 +4,7 @@ It reads as the database's reader role, has no route that writes, and answers an
 How it is run stands in serving.py.
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -93,7 +94,8 @@ class SearchPost(PgstacSearch):  # type: ignore[misc]
             raise ValueError("fields is null, expected an object with include or exclude")
         try:  # the next page's link repeats it
             orjson.dumps(value)
-        except TypeError:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
             raise ValueError("holds a number or text that cannot be sent back") from None
         return value
 

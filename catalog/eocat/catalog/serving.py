@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .database import Database
     from .guards import Rate
 
-MAX_WRITERS = 64
+MAX_READERS, MAX_WRITERS = 256, 64  # connections at once
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 15
 POLL_S = 0.05
@@ -111,21 +111,25 @@ def run_intake(home: Path, host: str, port: int, trust: Path | None, watched: Wa
         uvicorn.Server(server_config(app, host, port, connections=MAX_WRITERS)).run()
 
 
-def server_config(app: "ASGIApp", host: str, port: int, connections: int | None = None) -> "uvicorn.Config":
-    """How an application is served. connections: how many at most; beyond, 503."""
+def server_config(app: "ASGIApp", host: str, port: int, connections: int = MAX_READERS) -> "uvicorn.Config":
+    """How an application is served. connections: how many at most (connections.py)."""
     import uvicorn
+
+    from .connections import HEAD_BYTES, KEEP_ALIVE_S, FairProtocol
 
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http="h11",  # the strict parser, whichever others are installed
+        http=FairProtocol,  # over h11, the strict parser, whichever others are installed
         ws="none",
         proxy_headers=False,  # nobody chooses another client or scheme for us
         log_config=None,
         access_log=False,
         server_header=False,
         limit_concurrency=connections,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=10,
     )
 

@@ -88,7 +88,7 @@ def make_world(
     for (product, ids), vectors in zip(products.ids.items(), resampled(real, counts, 1), strict=True):
         corners = products.rings[product]
         centres = corners[:, :4].mean(axis=1).tolist()
-        order = np.argsort([hilbert_index(x, y) for x, y in centres])
+        order = np.argsort(hilbert_index(*np.transpose(centres)))
         chips = [Chip(ids[i], 0, 0, 120, polygon(corners[i]), (*centres[i],), None) for i in order]
         write_shard(
             out, "reben", product, signer=signer, encoder=encoder, vectors=vectors, chips=chips,

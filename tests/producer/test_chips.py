@@ -197,7 +197,8 @@ class TestFootprint:
 class TestOrder:
     def test_the_curve_visits_every_cell_of_a_corner_once_step_by_step(self) -> None:
         """The first 4^5 distances fill the 32 × 32 corner, each a neighbour of the one before."""
-        cells = {hilbert_distance(x, y): (x, y) for x in range(32) for y in range(32)}
+        x, y = np.divmod(np.arange(1024), 32)
+        cells = dict(zip(hilbert_distance(x, y).tolist(), zip(x, y, strict=True), strict=True))
         assert sorted(cells) == list(range(1024))
         path = [cells[i] for i in range(1024)]
         assert all(abs(a - c) + abs(b - d) == 1 for (a, b), (c, d) in pairwise(path))

@@ -336,6 +336,31 @@ class TestFaults:
         path = write_table(tmp_path / "t.parquet", [square(1, 1), wkb])
         assert "row 1 of t.parquet has a geometry" in run.refusal("parquet", path, options=TABLE)
 
+    def test_a_point_on_no_globe_is_refused_in_every_slab(
+        self, run: Importer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("eocat.producer.importing.slab.SLAB_ROWS", 3)
+        path = write_table(tmp_path / "t.parquet", [square(i, 1 if i < 4 else 91) for i in range(5)])
+        code, _, errors = run("parquet", path, options=TABLE)
+        assert code
+        assert "row t/4 has the point (4, 91), which is no longitude and latitude" in errors
+
+    def test_a_footprint_without_area_is_refused(self, run: Importer, tmp_path: Path) -> None:
+        path = write_table(tmp_path / "t.parquet", [square(1, 1), square(2, 2, 0)])
+        assert "row t/1 has a footprint without area" in run.refusal("parquet", path, options=TABLE)
+
+    @pytest.mark.parametrize(("odd", "row"), [("noon", 2), (None, 3)])
+    def test_a_time_that_is_none_is_named_with_its_row(
+        self, run: Importer, tmp_path: Path, odd: str | None, row: int
+    ) -> None:
+        days = ["2024-05-01", "2024-05-02", "2024-05-01", "2024-05-03"]
+        days[row] = odd
+        table = pa.table({"g": [square(i, 1) for i in range(4)], "v": vectors(4).tolist(), "t": days})
+        pq.write_table(table, tmp_path / "t.parquet")
+        options = "--encoder e --columns embedding=v,geometry=g,start=t"
+        errors = run.refusal("parquet", tmp_path / "t.parquet", options=options)
+        assert f"row {row} of t.parquet: t is '{odd}', a time" in errors
+
     @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet"])
     def test_a_broken_file_is_refused(self, run: Importer, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "t.parquet").write_bytes(content)

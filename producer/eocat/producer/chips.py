@@ -122,7 +122,9 @@ def fragment_offsets(size: int) -> tuple[int, ...]:
 
 def hilbert_order(chips: Sequence[Chip], *, start: Callable[[Chip], int] = lambda _: 0) -> list[Chip]:
     """The chips along the Hilbert curve of their centres; ties by `start` (µs), then by id."""
-    return sorted(chips, key=lambda chip: (hilbert_index(*chip.centre), start(chip), chip.id))
+    along = hilbert_index(*zip(*[chip.centre for chip in chips], strict=True)).tolist() if chips else []
+    keys = [(place, start(chip), chip.id) for place, chip in zip(along, chips, strict=True)]
+    return [chips[at] for at in sorted(range(len(chips)), key=keys.__getitem__)]
 
 
 def fault_of(

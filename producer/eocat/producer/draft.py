@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eocat.verify import canonical
 from eocat.verify.claims import Evidence
 from eocat.verify.digest import Digests, digest_file
@@ -188,7 +190,8 @@ def _write(
     }
     paths = {key: folder / documents.file_name(key) for key in documents.ASSETS if key != ATTESTATION}
     root = write_shard(rows, paths["embeddings"], paths["row-hashes"], about=about)
-    write_thumbnail(rows.chips, rows.vectors, paths["thumbnail"])
+    windows = np.array([(chip.x, chip.y, chip.size) for chip in rows.chips])
+    write_thumbnail(windows, rows.vectors, paths["thumbnail"])
     assets = {key: digest_file(path) for key, path in paths.items()}
     claim = validated(
         Rows,

@@ -61,31 +61,45 @@ class ChipRows:
 
     def table(self) -> pa.Table:
         """The rows in the shard's schema, geometry as plain WKB."""
-        schema = shard_schema(self.dtype, self.vectors.shape[1])
         count = len(self.chips)
-        columns = [
-            pa.array([chip.id for chip in self.chips]),
-            pa.array([format_wkb(chip.geometry) for chip in self.chips]),
-            pa.array(np.broadcast_to(self.start, count), pa.int64()).cast(
-                schema.field("start_datetime").type
-            ),
-            pa.array(np.broadcast_to(self.end, count), pa.int64()).cast(schema.field("end_datetime").type),
-            pa.array(
-                [
-                    dict(zip(("xmin", "ymin", "xmax", "ymax"), bounds(chip.geometry), strict=True))
-                    for chip in self.chips
-                ],
-                BBOX,
-            ),
-            pa.array([chip.grid_cell for chip in self.chips], pa.string()),
-            pa.array([self.source] * count if isinstance(self.source, str) else self.source, pa.string()),
-            pa.array([{"x": c.x, "y": c.y, "width": c.size, "height": c.size} for c in self.chips], WINDOW),
-            pa.array(self.input_digests, pa.binary(32)),
-            pa.FixedSizeListArray.from_arrays(
-                pa.array(self.vectors.ravel()), type=schema.field("embedding").type
-            ),
-        ]
-        return pa.Table.from_arrays(columns, schema=schema)
+        return rows_table(
+            ids=[chip.id for chip in self.chips],
+            wkb=[format_wkb(chip.geometry) for chip in self.chips],
+            starts=np.broadcast_to(self.start, count),
+            ends=np.broadcast_to(self.end, count),
+            boxes=np.array([bounds(chip.geometry) for chip in self.chips]),
+            cells=[chip.grid_cell for chip in self.chips],
+            sources=[self.source] * count if isinstance(self.source, str) else self.source,
+            windows=np.array([(chip.x, chip.y, chip.size) for chip in self.chips]),
+            input_digests=self.input_digests,
+            vectors=self.vectors,
+        )
+
+
+def rows_table(
+    *, ids: Sequence[str], wkb: Sequence[bytes] | NDArray[np.object_], starts: NDArray[np.int64],
+    ends: NDArray[np.int64], boxes: NDArray[np.float64], cells: Sequence[str | None], sources: Sequence[str],
+    windows: NDArray[np.integer], input_digests: Sequence[bytes], vectors: NDArray[np.floating],
+) -> pa.Table:  # fmt: skip
+    """Rows in the shard's schema, geometry as plain WKB.
+
+    boxes: (N, 4) as `bounds`; windows: (N, 3), x, y and size; times: µs since 1970 UTC.
+    """
+    schema = shard_schema(str(vectors.dtype.name), vectors.shape[1])
+    x, y, size = np.ascontiguousarray(windows.T, np.int32)
+    columns = [
+        pa.array(ids, pa.string()),
+        pa.array(wkb, pa.binary()),
+        pa.array(starts, pa.int64()).cast(schema.field("start_datetime").type),
+        pa.array(ends, pa.int64()).cast(schema.field("end_datetime").type),
+        pa.StructArray.from_arrays(list(np.ascontiguousarray(boxes.T)), fields=list(BBOX)),
+        pa.array(cells, pa.string()),
+        pa.array(sources, pa.string()),
+        pa.StructArray.from_arrays([x, y, size, size], fields=list(WINDOW)),
+        pa.array(input_digests, pa.binary(32)),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=schema.field("embedding").type),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_shard(rows: ChipRows, shard: Path, row_hashes: Path, *, about: dict[str, Any]) -> str:

@@ -25,13 +25,13 @@ from eocat.verify.digest import digest_file
 from eocat.verify.errors import InputError, UsageError
 
 from ..chips import CELL_MARGIN_METRES, CELL_PIXEL_METRES, CELL_PIXELS
-from ..footprint import quadrangle
 from ..grid import cell_named
 from ..sources.gdal import Grid, decode, local_path, probe
 from .asked import Options
-from .parquet import micros, moment
-from .places import LONLAT, Rings, centre, crs_of, footprints, read_wkb
-from .slab import UNKNOWN_WINDOW, Facts, Slab, rows_of_slab
+from .footprints import quadrangles
+from .parquet import micros, moment, times
+from .places import LONLAT, Geometries, crs_of, footprints, read_geometries, read_points
+from .slab import Facts, Slab, rows_of_slab, unknown_windows
 
 MAX_REGISTRY_BYTES: Final = 64 << 20
 _TILE: Final = re.compile(r"grid_-?\d+\.\d+_-?\d+\.\d+")
@@ -115,42 +115,39 @@ class Rows:
         for first in range(0, len(self.array), rows):
             part = self.table.slice(first, rows)
             vectors = np.array(self.array[first : first + rows], self.facts.dtype)
-            columns = {name: part[column].to_pylist() for name, column in self.options.columns.items()}
+            columns = {name: part[column] for name, column in self.options.columns.items()}
+            texts = {name: columns[name].to_pylist() for name in ("id", "source", "cell") if name in columns}
             count = len(vectors)
-            ids = [str(v) for v in columns.get("id") or [f"{path.stem}/{first + i}" for i in range(count)]]
-            rings = _rings(columns, first, path.name)
-            crs = crs_of(None, self.options.crs, rings, path.name)
-            made = footprints(rings, crs, ids, square_metres=self.options.footprint_metres)
-            starts, ends = self._times(columns, count)
+            ids = [str(v) for v in texts.get("id") or [f"{path.stem}/{first + i}" for i in range(count)]]
+            geometries = _geometries(columns, first, path.name)
+            crs = crs_of(None, self.options.crs, geometries.points, path.name)
+            starts, ends = self._times(columns, first, count)
             yield Slab(
                 ids=ids,
-                footprints=made,
-                centres=[centre(footprint) for footprint in made],
+                footprints=footprints(geometries, crs, ids, square_metres=self.options.footprint_metres),
                 starts=starts,
                 ends=ends,
-                sources=[str(v) for v in columns.get("source") or [path.stem] * count],
-                cells=[v and str(v) for v in columns.get("cell") or [None] * count],
-                windows=[UNKNOWN_WINDOW] * count,
+                sources=[str(v) for v in texts.get("source") or [path.stem] * count],
+                cells=[v and str(v) for v in texts.get("cell") or [None] * count],
+                windows=unknown_windows(count),
                 vectors=vectors,
             )
 
     def _times(
-        self, columns: Mapping[str, list[Any]], count: int
+        self, columns: Mapping[str, pa.ChunkedArray], first: int, count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if "start" not in columns:
             begin, end = (micros(time) for time in _told_interval(self.options, self.facts.path))
             return np.full(count, begin), np.full(count, end)
-        label = f"{self.facts.path.name}: start"
-        starts = [micros(moment(value, label)) for value in columns["start"]]
-        ends = [micros(moment(value, label, last=True)) for value in columns.get("end", columns["start"])]
-        return np.array(starts, np.int64), np.array(ends, np.int64)
+        label, begins = self.facts.path.name, columns["start"]
+        starts = times(begins, first, f"{label}: start")
+        return starts, times(columns.get("end", begins), first, f"{label}: end", last=True)
 
 
-def _rings(columns: Mapping[str, list[Any]], first: int, label: str) -> list[Rings]:
+def _geometries(columns: Mapping[str, pa.ChunkedArray], first: int, label: str) -> Geometries:
     if "geometry" in columns:
-        cells = enumerate(columns["geometry"], start=first)
-        return [read_wkb(bytes(cell or b""), f"row {row} of {label}") for row, cell in cells]
-    return [[[(float(x), float(y))]] for x, y in zip(columns["lon"], columns["lat"], strict=True)]
+        return read_geometries(columns["geometry"].to_pylist(), first, label)
+    return read_points(columns["lon"].to_pylist(), columns["lat"].to_pylist())
 
 
 def _pairs(ys: NDArray[np.intp], xs: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -180,18 +177,15 @@ class _Places:
         t = self._transform
         lon, lat = self._to_lonlat.transform(t.c + t.a * across, t.f + t.e * down, errcheck=True)
         names = [f"{self._name}/{x}_{y}" for x, y in zip(xs.tolist(), ys.tolist(), strict=True)]
-        rings = zip(names, np.stack([lon, lat], axis=-1).tolist(), strict=True)
-        made = [quadrangle([(x, y) for x, y in ring], name) for name, ring in rings]
         count = len(names)
         return Slab(
             ids=names,
-            footprints=made,
-            centres=[centre(footprint) for footprint in made],
+            footprints=quadrangles(np.stack([lon, lat], axis=-1), names),
             starts=np.full(count, micros(interval[0])),
             ends=np.full(count, micros(interval[1])),
             sources=[self._name] * count,
             cells=[self._cell] * count,
-            windows=[(x, y, 1) for x, y in zip(xs.tolist(), ys.tolist(), strict=True)],
+            windows=np.column_stack([xs, ys, np.ones(count, np.int64)]),
             vectors=vectors,
             assumptions=assumptions,
             left_out=left_out,

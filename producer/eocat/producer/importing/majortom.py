@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
 
 from eocat.verify.errors import InputError
 
 from ..chips import CELL_PIXEL_METRES
-from ..footprint import quadrangle
 from ..grid import cell_named
-from .places import LONLAT, centre
+from .footprints import quadrangles
+from .places import LONLAT
 from .slab import Slab
 
 _NUMBER: Final = r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
@@ -43,7 +45,7 @@ class Fragments:
 
         Raises InputError for transposed footprints that nobody asked to turn, and the other way round.
         """
-        for name in slab.cells:
+        for name in dict.fromkeys(slab.cells):
             cell_named(name or "")
         if "pixel_bbox" not in part.column_names:
             if self._swap:
@@ -62,7 +64,7 @@ class Fragments:
             )
         if self._swap:
             boxes, slab = self._turned(slab, boxes, part)
-        windows = [(x0, y0, x1 - x0) for x0, y0, x1, _ in boxes]
+        windows = np.array([(x0, y0, x1 - x0) for x0, y0, x1, _ in boxes], np.int64)
         return replace(slab, windows=windows, assumptions=(*slab.assumptions, assumed))
 
     def _judge(self, slab: Slab, boxes: Sequence[Box]) -> None:
@@ -86,11 +88,13 @@ class Fragments:
                 hint="import the file as published",
             )
         turned = [(y0, x0, y1, x1) for x0, y0, x1, y1 in boxes]
-        rows = zip(
-            part["utm_footprint"].to_pylist(), part["utm_crs"].to_pylist(), boxes, slab.ids, strict=True
-        )
-        made = [_moved(wkt, crs, box, name) for wkt, crs, box, name in rows]
-        return turned, replace(slab, footprints=made, centres=[centre(footprint) for footprint in made])
+        wkts, systems = part["utm_footprint"].to_pylist(), np.array(part["utm_crs"].to_pylist(), object)
+        moved = [_moved(*row) for row in zip(wkts, boxes, slab.ids, strict=True)]
+        corners = np.array(moved)
+        for crs in dict.fromkeys(systems.tolist()):
+            rows = np.flatnonzero(systems == crs)
+            corners[rows] = _lonlat(corners[rows], str(crs), slab.ids[rows[0]])
+        return turned, replace(slab, footprints=quadrangles(corners, slab.ids))
 
 
 def is_transposed(boxes: Sequence[Box]) -> bool | None:
@@ -123,8 +127,8 @@ def _to_lonlat(crs: str) -> Transformer:
     return Transformer.from_crs(crs, LONLAT, always_xy=True)
 
 
-def _moved(wkt: object, crs: object, box: Box, name: str) -> dict[str, Any]:
-    """The footprint of the fragment at (y0, x0) of the cell whose fragment at (x0, y0) has the box `wkt`."""
+def _moved(wkt: object, box: Box, name: str) -> list[tuple[float, float]]:
+    """Corners in metres of the fragment at (y0, x0) of the cell whose fragment at (x0, y0) has the box."""
     numbers = [float(text) for text in re.findall(_NUMBER, str(wkt))]
     if not str(wkt).startswith("POLYGON") or len(numbers) < 8:
         raise InputError(f"row {name} has the utm_footprint {str(wkt)[:60]!r}", hint="a POLYGON is expected")
@@ -133,11 +137,15 @@ def _moved(wkt: object, crs: object, box: Box, name: str) -> dict[str, Any]:
     west += (y0 - x0) * CELL_PIXEL_METRES
     north -= (x0 - y0) * CELL_PIXEL_METRES
     side = (x1 - x0) * CELL_PIXEL_METRES
-    corners = [(west, north - side), (west + side, north - side), (west + side, north), (west, north)]
+    return [(west, north - side), (west + side, north - side), (west + side, north), (west, north)]
+
+
+def _lonlat(corners: NDArray[np.float64], crs: str, name: str) -> NDArray[np.float64]:
+    """Corners (M, 4, 2) in longitude and latitude. name: of the first row, for an error."""
     try:
-        to_lonlat = _to_lonlat(str(crs))
-        return quadrangle([to_lonlat.transform(x, y, errcheck=True) for x, y in corners], f"row {name}")
+        longitudes, latitudes = _to_lonlat(crs).transform(corners[..., 0], corners[..., 1], errcheck=True)
     except ProjError as error:
         raise InputError(
-            f"row {name} has the utm_crs {str(crs)[:40]!r}: {error}", hint="such as EPSG:32633"
+            f"row {name} has the utm_crs {crs[:40]!r}: {error}", hint="such as EPSG:32633"
         ) from None
+    return np.stack([longitudes, latitudes], axis=-1)

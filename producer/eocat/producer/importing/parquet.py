@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from eocat.verify.errors import InputError, UsageError
+from eocat.verify.leaves import numbers
 
 from .asked import Options
 from .majortom import Fragments
-from .places import centre, crs_of, footprints, read_wkb
-from .slab import UNKNOWN_WINDOW, Facts, Slab, rows_of_slab
+from .places import Geometries, crs_of, footprints, read_geometries, read_points
+from .slab import Facts, Slab, rows_of_slab, unknown_windows
 
 LAYOUTS: Final[dict[str, dict[str, str]]] = {
     "majortom": {
@@ -32,6 +33,7 @@ LAYOUTS: Final[dict[str, dict[str, str]]] = {
     "parquet": {},
 }  # fmt: skip
 _BATCH: Final = 4096
+_BUFFER_BYTES: Final = 1 << 20  # of a column at a time: Arrow would hold all of the file that it has read
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Table:
             slab, crs = self._slab(part, first, crs)
             if self.layout == "majortom":
                 slab = fragments.placed(slab, part)
+            del part  # or its vectors would be held twice
             yield slab
 
     def _wanted(self) -> list[str]:
@@ -60,23 +63,23 @@ class Table:
 
     def _slab(self, part: pa.Table, first: int, crs: str | None) -> tuple[Slab, str]:
         label = self.facts.path.name
-        vectors = self._vectors(part, first)
         ids = self._texts(part, "id") or [f"{self.facts.path.stem}/{first + i}" for i in range(len(part))]
         geometries = self._geometries(part, first)
-        crs = crs or crs_of(_declared_crs(self.file, self.columns), self.options.crs, geometries, label)
+        crs = crs or crs_of(
+            _declared_crs(self.file, self.columns), self.options.crs, geometries.points, label
+        )
         made = footprints(geometries, crs, ids, square_metres=self.options.footprint_metres)
         starts, ends, assumed = self._times(part, first)
         cells = self._texts(part, "cell")
         return Slab(
             ids=ids,
             footprints=made,
-            centres=[centre(footprint) for footprint in made],
             starts=starts,
             ends=ends,
             sources=self._texts(part, "source") or [self.facts.path.stem] * len(part),
             cells=cells or [None] * len(part),
-            windows=[UNKNOWN_WINDOW] * len(part),
-            vectors=vectors,
+            windows=unknown_windows(len(part)),
+            vectors=self._vectors(part, first),
             assumptions=(*assumed, *self._said()),
         ), crs
 
@@ -90,17 +93,20 @@ class Table:
 
     def _vectors(self, part: pa.Table, first: int) -> NDArray[np.floating]:
         """A row without a vector is a row of NaN: `Judge` finds it."""
-        column, dimension = part[self.columns["embedding"]].combine_chunks(), self.facts.dimension
-        lengths = np.asarray(column.value_lengths().fill_null(-1))
-        if bad := np.flatnonzero((lengths != dimension) & (lengths >= 0)).tolist():
-            raise InputError(
-                f"row {first + bad[0]} of {self.facts.path.name} has a vector of {lengths[bad[0]]} values, "
-                f"others have {dimension}",
-                hint="one file holds one space: vectors of other lengths belong in another collection",
-            )
-        values = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+        dimension = self.facts.dimension
         vectors = np.full((len(part), dimension), np.nan, self.facts.dtype)
-        vectors[lengths == dimension] = values.reshape(-1, dimension)
+        done = 0
+        for column in part[self.columns["embedding"]].chunks:
+            lengths = numbers(column.value_lengths().fill_null(-1).cast(pa.int32()), "<i4")
+            if bad := np.flatnonzero((lengths != dimension) & (lengths >= 0)).tolist():
+                raise InputError(
+                    f"row {first + done + bad[0]} of {self.facts.path.name} has a vector of "
+                    f"{lengths[bad[0]]} values, others have {dimension}",
+                    hint="one file holds one space: vectors of other lengths belong in another collection",
+                )
+            values = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+            vectors[done : done + len(column)][lengths == dimension] = values.reshape(-1, dimension)
+            done += len(column)
         return vectors
 
     def _texts(self, part: pa.Table, name: str) -> list[str] | None:
@@ -113,15 +119,11 @@ class Table:
             )
         return [str(text) for text in texts]
 
-    def _geometries(self, part: pa.Table, first: int) -> list[Any]:
-        label = self.facts.path.name
+    def _geometries(self, part: pa.Table, first: int) -> Geometries:
         if "geometry" in self.columns:
-            column = part[self.columns["geometry"]].to_pylist()
-            return [
-                read_wkb(bytes(wkb or b""), f"row {first + i} of {label}") for i, wkb in enumerate(column)
-            ]
-        lon, lat = (part[self.columns[name]].to_pylist() for name in ("lon", "lat"))
-        return [[[(float(x), float(y))]] for x, y in zip(lon, lat, strict=True)]
+            cells = part[self.columns["geometry"]].to_pylist()
+            return read_geometries(cells, first, self.facts.path.name)
+        return read_points(*(part[self.columns[name]].to_pylist() for name in ("lon", "lat")))
 
     def _times(
         self, part: pa.Table, first: int
@@ -129,12 +131,11 @@ class Table:
         if "start" not in self.columns:
             start, end = self._interval()
             return np.full(len(part), micros(start)), np.full(len(part), micros(end)), ()
-        begins = part[self.columns["start"]].to_pylist()
-        finishes = part[self.columns["end"]].to_pylist() if "end" in self.columns else begins
-        where = f"of {self.facts.path.name}: {self.columns['start']}"
-        starts = [micros(moment(at, f"row {row} {where}")) for row, at in enumerate(begins, first)]
-        ends = [micros(moment(at, f"row {row} {where}", last=True)) for row, at in enumerate(finishes, first)]
-        return np.array(starts, np.int64), np.array(ends, np.int64), ("times: UTC, where they name no zone",)
+        begins, label = part[self.columns["start"]], self.facts.path.name
+        ends = part[self.columns["end"]] if "end" in self.columns else begins
+        starts = times(begins, first, f"{label}: {self.columns['start']}")
+        finishes = times(ends, first, f"{label}: {self.columns.get('end', self.columns['start'])}", last=True)
+        return starts, finishes, ("times: UTC, where they name no zone",)
 
     def _interval(self) -> tuple[datetime, datetime]:
         if self.options.interval:
@@ -151,7 +152,7 @@ class Table:
 def open_table(path: Path, layout: str, options: Options) -> Table:
     """The table in the layout; raises InputError for a column that it lacks and for a file without rows."""
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             f"{path.name} is no readable Parquet file: {str(error)[:120]}", hint="fetch it again"
@@ -178,6 +179,20 @@ def open_table(path: Path, layout: str, options: Options) -> Table:
     rows = rows_of_slab(dimension, np.dtype(dtype).itemsize)
     facts = Facts(path, dimension, dtype, original, rows, file.metadata.num_rows, _footer(file, b"emb"))
     return Table(facts, layout, file, columns, options)
+
+
+def times(column: pa.ChunkedArray, first: int, label: str, *, last: bool = False) -> NDArray[np.int64]:
+    """µs of a column's times, each value read once, as `moment`; the first of them is in row `first`."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    values = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    places = numbers(values.indices, "<i4")
+    rows = first + np.unique(places, return_index=True)[1]
+    known = [
+        micros(moment(value, f"row {row} of {label}", last=last))
+        for value, row in zip(values.dictionary.to_pylist(), rows.tolist(), strict=True)
+    ]
+    return np.array(known, np.int64).take(places)
 
 
 def moment(value: object, label: str, *, last: bool = False) -> datetime:

@@ -6,22 +6,63 @@ EPSG:3857, in metres, over longitudes and latitudes.
 
 import math
 import struct
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
 from eocat.verify.errors import InputError, UsageError
 
-from ..footprint import Point, quadrangle
+from ..footprint import Point
+from .footprints import RING_OF_FIVE, Footprints, Rings
 
 LONLAT: Final = "OGC:CRS84"
 _METRES_PER_DEGREE: Final = 111_320
 _HINT: Final = "eocat reads points, polygons and multipolygons of one ring each, as WKB"
 
-Rings = list[list[Point]]  # the exterior rings of a geometry, open
+
+@dataclass(frozen=True, slots=True)
+class Geometries:
+    """Of N rows, as read. points: (P, 2), row by row, rings open; counts: (N,), how many are a row's.
+
+    rings: of the rows that have several, how many points each has.
+    """
+
+    points: NDArray[np.float64]
+    counts: NDArray[np.intp]
+    rings: Mapping[int, list[int]]
+
+
+def read_geometries(cells: Sequence[object], first: int, label: str) -> Geometries:
+    """The rows' WKB, the first of row `first` of the file; InputError naming the row for what is none."""
+    wkb = [bytes(cell or b"") for cell in cells]  # type: ignore[call-overload]
+    size = len(RING_OF_FIVE) + 5 * 16
+    plain = np.array([len(one) == size and one.startswith(RING_OF_FIVE) for one in wkb], bool)
+    others = {
+        row: read_wkb(wkb[row], f"row {first + row} of {label}") for row in np.flatnonzero(~plain).tolist()
+    }
+    counts = np.full(len(wkb), 4, np.intp)
+    counts[list(others)] = [sum(map(len, rings)) for rings in others.values()]
+    points, of_plain = np.empty((counts.sum(), 2)), np.repeat(plain, counts)
+    squares = b"".join(
+        [one[len(RING_OF_FIVE) :] for one, is_plain in zip(wkb, plain, strict=True) if is_plain]
+    )
+    points[of_plain] = np.frombuffer(squares, "<f8").reshape(-1, 5, 2)[:, :4].reshape(-1, 2)
+    points[~of_plain] = np.reshape(
+        [point for rings in others.values() for ring in rings for point in ring], (-1, 2)
+    )
+    several = {row: [len(ring) for ring in rings] for row, rings in others.items() if len(rings) > 1}
+    return Geometries(points, counts, several)
+
+
+def read_points(longitudes: Sequence[object], latitudes: Sequence[object]) -> Geometries:
+    """Rows of a point each."""
+    points = np.column_stack([np.array(axis, np.float64) for axis in (longitudes, latitudes)])
+    return Geometries(points, np.ones(len(points), np.intp), {})
 
 
 def read_wkb(data: bytes, label: str) -> Rings:
@@ -79,12 +120,11 @@ def _points(data: bytes, position: int, order: str, count: int, axes: int) -> tu
     return points, position + 8 * len(numbers)
 
 
-def crs_of(declared: str | None, told: str | None, geometries: Sequence[Rings], label: str) -> str:
+def crs_of(declared: str | None, told: str | None, points: NDArray[np.float64], label: str) -> str:
     """The reference system of the coordinates: told, or declared and borne out by them.
 
     Raises InputError where metres are declared over degrees or degrees over metres.
     """
-    points = np.array([point for rings in geometries for ring in rings for point in ring])
     if not np.isfinite(points).all():
         raise InputError(
             f"{label} has a coordinate that is not finite", hint="leave such rows out of the file"
@@ -109,68 +149,66 @@ def crs_of(declared: str | None, told: str | None, geometries: Sequence[Rings], 
 
 
 def footprints(
-    geometries: Sequence[Rings], crs: str, ids: Sequence[str], *, square_metres: int | None
-) -> list[dict[str, Any]]:
-    """GeoJSON in longitude and latitude, counter-clockwise, cut at the antimeridian.
+    geometries: Geometries, crs: str, ids: Sequence[str], *, square_metres: int | None
+) -> Footprints:
+    """In longitude and latitude, counter-clockwise, cut at the antimeridian.
 
     Points become squares of `square_metres`; InputError if there are points and none was given.
     """
-    flat = np.array([point for rings in geometries for ring in rings for point in ring])
-    if crs != LONLAT:
-        try:
-            transformer = Transformer.from_crs(crs, LONLAT, always_xy=True)
-            flat = np.column_stack(transformer.transform(flat[:, 0], flat[:, 1], errcheck=True))
-        except ProjError as error:
-            raise InputError(f"coordinates are outside {crs[:60]}: {error}", hint="check --crs") from None
-    made, position = [], 0
-    for rings, name in zip(geometries, ids, strict=True):
-        parts: Rings = []
-        for ring in rings:
-            corners = [(float(x), float(y)) for x, y in flat[position : position + len(ring)]]
-            position += len(ring)
-            parts.append(_square(corners[0], square_metres, name) if len(corners) == 1 else corners)
-        made.append(_geojson(parts, name))
+    points, counts = _lonlat(geometries.points, crs), geometries.counts
+    _check_degrees(points, counts, ids)
+    starts = np.cumsum(counts) - counts
+    one_ring = np.ones(len(counts), bool)
+    one_ring[list(geometries.rings)] = False
+    alone, four = np.flatnonzero(one_ring & (counts == 1)), np.flatnonzero(one_ring & (counts == 4))
+    made = Footprints.blank(len(counts))
+    if alone.size:
+        made.set_quadrangles(alone, _squares(points[starts[alone]], square_metres, ids[alone[0]]), ids)
+    made.set_quadrangles(four, points[starts[four, None] + np.arange(4)], ids)
+    for row in np.flatnonzero(~one_ring | ~np.isin(counts, (1, 4))).tolist():
+        rings, position = [], int(starts[row])
+        for size in geometries.rings.get(row, [int(counts[row])]):
+            ring = points[position : position + size]
+            position += size
+            square = ring if size > 1 else _squares(ring, square_metres, ids[row])[0]
+            rings.append([(x, y) for x, y in square.tolist()])
+        made.set_rings(row, rings, ids[row])
     return made
 
 
-def centre(geometry: dict[str, Any]) -> Point:
-    """Mean longitude and latitude of the first part's corners: for the order of rows."""
-    part = geometry["coordinates"][0]
-    ring = (part[0] if geometry["type"] == "MultiPolygon" else part)[:-1]
-    return sum(x for x, _ in ring) / len(ring), sum(y for _, y in ring) / len(ring)
+def _lonlat(points: NDArray[np.float64], crs: str) -> NDArray[np.float64]:
+    if crs == LONLAT:
+        return points
+    try:
+        transformer = Transformer.from_crs(crs, LONLAT, always_xy=True)
+        return np.column_stack(transformer.transform(points[:, 0], points[:, 1], errcheck=True))
+    except ProjError as error:
+        raise InputError(f"coordinates are outside {crs[:60]}: {error}", hint="check --crs") from None
 
 
-def _square(point: Point, metres: int | None, name: str) -> list[Point]:
+def _check_degrees(points: NDArray[np.float64], counts: NDArray[np.intp], ids: Sequence[str]) -> None:
+    """Raise InputError naming the first row with a point that is on no globe, or not finite."""
+    outside = ~(np.abs(points) <= (180, 90)).all(axis=1)
+    if outside.any():
+        place = int(outside.argmax())
+        row = int(np.searchsorted(np.cumsum(counts), place, side="right"))
+        x, y = points[place]
+        raise InputError(
+            f"row {ids[row]} has the point ({x:g}, {y:g}), which is no longitude and latitude",
+            hint="leave such rows out of the file, or check --crs",
+        )
+
+
+def _squares(points: NDArray[np.float64], metres: int | None, name: str) -> NDArray[np.float64]:
+    """Corners (N, 4, 2) around points (N, 2). name: of the first row, for an error."""
     if metres is None:
         raise InputError(
             f"row {name} has a point for a footprint", hint="say how large its square is: --footprint METRES"
         )
-    (x, y), half = point, metres / 2 / _METRES_PER_DEGREE
-    wide = half / max(math.cos(math.radians(y)), 1e-6)
-    ring = [(x - wide, y - half), (x + wide, y - half), (x + wide, y + half), (x - wide, y + half)]
-    return [(_wrap(lon), min(max(lat, -90.0), 90.0)) for lon, lat in ring]
-
-
-def _wrap(longitude: float) -> float:
-    return longitude - 360 if longitude > 180 else longitude + 360 if longitude < -180 else longitude
-
-
-def _geojson(parts: Rings, name: str) -> dict[str, Any]:
-    shapes = [quadrangle(_anticlockwise(ring), f"row {name}") for ring in parts]
-    polygons = [
-        polygon
-        for shape in shapes
-        for polygon in (shape["coordinates"] if shape["type"] == "MultiPolygon" else [shape["coordinates"]])
-    ]
-    if not all(polygons):
-        raise InputError(f"row {name} has a footprint without area", hint=_HINT)
-    if len(polygons) == 1:
-        return {"type": "Polygon", "coordinates": polygons[0]}
-    return {"type": "MultiPolygon", "coordinates": polygons}
-
-
-def _anticlockwise(ring: list[Point]) -> list[Point]:
-    first = ring[0][0]
-    near = [(x + 360 if x - first < -180 else x - 360 if x - first > 180 else x, y) for x, y in ring]
-    area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(near, [*near[1:], near[0]], strict=True))
-    return ring if area >= 0 else ring[::-1]
+    half, (x, y) = metres / 2 / _METRES_PER_DEGREE, points.T
+    shrink = np.array([max(math.cos(math.radians(latitude)), 1e-6) for latitude in y.tolist()])
+    wide = half / shrink
+    lon = np.stack([x - wide, x + wide, x + wide, x - wide], axis=1)
+    lat = np.stack([y - half, y - half, y + half, y + half], axis=1)
+    lon = np.where(lon > 180, lon - 360, np.where(lon < -180, lon + 360, lon))
+    return np.stack([lon, lat.clip(-90, 90)], axis=2)

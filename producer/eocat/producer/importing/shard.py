@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from eocat.verify.digest import Digests, digest_file
 from eocat.verify.errors import InputError
@@ -22,17 +24,17 @@ from eocat.verify.row import LEAF_FORMAT, UNKNOWN_INPUT
 from eocat.verify.statement import Rows, Source, WeightsFile, format_time, validated
 
 from .. import documents
-from ..chips import Chip
 from ..draft import STATEMENT_FILE, Draft, Found, draft_folder, encode_create, find_task, write_json
 from ..environment import code, environment
 from ..hilbert import hilbert_index
-from ..outline import outline
+from ..outline import around_points
 from ..output import Produced, finish, write_documents
-from ..shard_writer import ChipRows, bounds, write_shard
+from ..shard_writer import bounds, rows_table, write_rows
 from ..signer import Signer
 from ..sources.scene import safe_id
 from ..thumbnail import write_thumbnail
 from .asked import Import
+from .footprints import Footprints
 from .slab import Judge, Opened, Slab
 
 BANDS: Final = ["embedding"]  # what of its source an imported row was made from: the published vector
@@ -78,12 +80,10 @@ def _found(found: Found) -> Produced:
     return Produced(found.item, found.folder, found.rows, 0, found.root, 0.0, fresh=False)
 
 
-def _order(slab: Slab) -> "np.ndarray[Any, np.dtype[np.intp]]":
+def _order(slab: Slab) -> NDArray[np.intp]:
     """Along the Hilbert curve of the centres; ties by start, then by id."""
-    keys = [
-        (hilbert_index(*at), start, name)
-        for at, start, name in zip(slab.centres, slab.starts.tolist(), slab.ids, strict=True)
-    ]
+    along = hilbert_index(*slab.footprints.centres.T)
+    keys = list(zip(along.tolist(), slab.starts.tolist(), slab.ids, strict=True))
     return np.array(sorted(range(len(keys)), key=keys.__getitem__))
 
 
@@ -99,10 +99,6 @@ def _write(
     folder: Path, item: str, slab: Slab, left_out: Counter[str], opened: Opened,
     files: Sequence[WeightsFile], task: str, asked: Import,
 ) -> None:  # fmt: skip
-    chips = slab.chips()
-    rows = ChipRows(
-        chips, slab.sources, slab.starts, slab.ends, [UNKNOWN_INPUT] * len(slab), slab.vectors, left_out
-    )
     encoder, space = asked.recipe.encoder, asked.recipe.space
     about = {
         "model": {"id": encoder.name, "version": encoder.version},
@@ -112,18 +108,21 @@ def _write(
         "imported": True,
     }
     paths = {key: folder / documents.file_name(key) for key in documents.ASSETS if key != ATTESTATION}
-    root = write_shard(rows, paths["embeddings"], paths["row-hashes"], about=about)
-    write_thumbnail(_for_thumbnail(chips), rows.vectors, paths["thumbnail"])
+    kinds = slab.footprints.kinds()
+    root = write_rows(
+        _table(slab), slab.vectors, kinds, paths["embeddings"], paths["row-hashes"], about=about
+    )
+    write_thumbnail(_for_thumbnail(slab), slab.vectors, paths["thumbnail"])
     assets = {key: digest_file(path) for key, path in paths.items()}
     claim = validated(
         Rows,
         {
-            "count": len(slab), "root": root, "leaf": LEAF_FORMAT, "dtype": rows.dtype,
+            "count": len(slab), "root": root, "leaf": LEAF_FORMAT, "dtype": opened.facts.dtype,
             "dimension": opened.facts.dimension, "crs": "OGC:CRS84", "inputDigests": False,
         },
         what="rows",
     )  # fmt: skip
-    geometry = _outline(chips, item)
+    geometry = _outline(slab.footprints, item)
     now = datetime.now(UTC).replace(microsecond=0)
     uri = documents.scene_uri(files, files[0].name, asked.source_prefix)
     lineage = f"imported from {files[0].name}; made by {encoder.name}, as its publisher claims"
@@ -180,25 +179,32 @@ def _statement(
     return encode_create(create, assets, rows.root)
 
 
-def _outline(chips: Sequence[Chip], name: str) -> dict[str, Any]:
+def _table(slab: Slab) -> pa.Table:
+    return rows_table(
+        ids=slab.ids, wkb=slab.footprints.wkb, starts=slab.starts, ends=slab.ends,
+        boxes=slab.footprints.boxes, cells=slab.cells, sources=slab.sources, windows=slab.windows,
+        input_digests=[UNKNOWN_INPUT] * len(slab), vectors=slab.vectors,
+    )  # fmt: skip
+
+
+def _outline(footprints: Footprints, name: str) -> dict[str, Any]:
     """The hull of the rows, or their box where they lie around more than half the globe."""
     try:
-        return outline(chips, f"shard {name}")
+        return around_points(footprints.points(), float(footprints.centres[0, 0]), f"shard {name}")
     except InputError:
-        boxes = [bounds(chip.geometry) for chip in chips]
-        south, north = min(box[1] for box in boxes), max(box[3] for box in boxes)
+        south, north = float(footprints.boxes[:, 1].min()), float(footprints.boxes[:, 3].max())
         ring = [[-180.0, south], [180.0, south], [180.0, north], [-180.0, north], [-180.0, south]]
         return {"type": "Polygon", "coordinates": [ring]}
 
 
-def _for_thumbnail(chips: Sequence[Chip]) -> list[Chip]:
-    """The chips laid out by their centres, where windows do not say how they lie."""
-    if any(chip.size for chip in chips):
-        return [chip if chip.size else replace(chip, size=1) for chip in chips]
-    lon, lat = np.array([chip.centre for chip in chips]).T
-    step = max(float(np.ptp(lon)), float(np.ptp(lat)), 1e-6) / max(1.0, np.sqrt(len(chips)))
-    places = np.column_stack([(lon - lon.min()) / step, (lat.max() - lat) / step]).astype(int).tolist()
-    return [replace(chip, x=x, y=y, size=1) for chip, (x, y) in zip(chips, places, strict=True)]
+def _for_thumbnail(slab: Slab) -> NDArray[np.int64]:
+    """The rows' windows, or where these do not say how they lie, places laid out by the centres."""
+    if slab.windows[:, 2].any():
+        return np.maximum(slab.windows, (0, 0, 1))
+    lon, lat = slab.footprints.centres.T
+    step = max(float(np.ptp(lon)), float(np.ptp(lat)), 1e-6) / max(1.0, np.sqrt(len(slab)))
+    places = [(lon - lon.min()) / step, (lat.max() - lat) / step, np.ones(len(slab))]
+    return np.column_stack(places).astype(np.int64)
 
 
 def write_import_documents(asked: Import, *, kind: str) -> None:

@@ -3,9 +3,8 @@
 A slab holds at most SLAB_BYTES of vectors, so that an import of any size goes through bounded memory.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -16,12 +15,11 @@ from numpy.typing import NDArray
 from eocat.verify.errors import InputError
 from eocat.verify.row import MAX_DIMENSION
 
-from ..chips import Chip
-from ..footprint import Point
+from .footprints import Footprints
 
 SLAB_BYTES: Final = 96 << 20
 SLAB_ROWS: Final = 65_536
-UNKNOWN_WINDOW: Final = (0, 0, 0)  # x, y, size: the pixels that a row was made from were not stated
+_EXPONENT: Final = np.uint16(0x7C00)  # of float16: all its bits are set in NaN and infinity alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +48,18 @@ class Opened(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Slab:
-    """Rows as read, in the file's order. starts, ends: µs; windows: (x, y, size); vectors: (N, D)."""
+    """Rows as read, in the file's order. starts, ends: µs; vectors: (N, D).
+
+    windows: (N, 3), x, y, size; zeros where the pixels that a row was made from were not stated.
+    """
 
     ids: Sequence[str]
-    footprints: Sequence[dict[str, Any]]
-    centres: Sequence[Point]
+    footprints: Footprints
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     sources: Sequence[str]
     cells: Sequence[str | None]
-    windows: Sequence[tuple[int, int, int]]
+    windows: NDArray[np.int64]
     vectors: NDArray[np.floating]
     assumptions: tuple[str, ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()  # by the reader, such as pixels of no land
@@ -67,20 +67,18 @@ class Slab:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def chips(self) -> list[Chip]:
-        return [
-            Chip(name, x, y, size, footprint, at, cell)
-            for name, (x, y, size), footprint, at, cell in zip(
-                self.ids, self.windows, self.footprints, self.centres, self.cells, strict=True
-            )
-        ]
-
     def take(self, places: NDArray[np.intp]) -> "Slab":
-        taken: dict[str, Any] = {name: getattr(self, name)[places] for name in ("starts", "ends", "vectors")}
-        for name in ("ids", "footprints", "centres", "sources", "cells", "windows"):
+        taken: dict[str, Any] = {
+            name: getattr(self, name)[places] for name in ("starts", "ends", "windows", "vectors")
+        }
+        for name in ("ids", "sources", "cells"):
             values = getattr(self, name)
-            taken[name] = [values[place] for place in places]
-        return replace(self, **taken)
+            taken[name] = [values[place] for place in places.tolist()]
+        return replace(self, footprints=self.footprints.take(places), **taken)
+
+
+def unknown_windows(count: int) -> NDArray[np.int64]:
+    return np.zeros((count, 3), np.int64)
 
 
 def rows_of_slab(dimension: int, itemsize: int) -> int:
@@ -89,12 +87,42 @@ def rows_of_slab(dimension: int, itemsize: int) -> int:
     return max(1, min(SLAB_ROWS, SLAB_BYTES // (dimension * itemsize)))
 
 
+class Seen:
+    """Hashes of all keys so far, 8 bytes each, in sorted runs.
+
+    Each run is more than twice as long as the next, so that their number, and how often a hash is moved, grow
+    with the logarithm of the number of slabs.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.int64]] = []
+
+    def add(self, keys: Iterable[object]) -> NDArray[np.bool_]:
+        """Which of the keys came before, here or in an earlier call."""
+        hashes = np.array([hash(key) for key in keys], np.int64)  # 64 bits, keyed by a secret of the process
+        run, first = np.unique(hashes, return_index=True)
+        again = np.ones(len(hashes), bool)
+        again[first] = False
+        for before in self._runs:
+            places = np.searchsorted(before, hashes)
+            again |= before.take(places, mode="clip") == hashes
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = _merged(self._runs.pop(), run)
+        if run.size:
+            self._runs.append(run)
+        return again
+
+
+def _merged(run: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.union1d(run, other)
+
+
 class Judge:
     """Looks for rows that no catalogue should have, over all slabs of one file. drop: faults to leave out."""
 
     def __init__(self, label: str, drop: frozenset[str]) -> None:
         self._label, self._drop = label, drop
-        self._seen: list[NDArray[np.uint64]] = []
+        self._ids, self._places = Seen(), Seen()
         self._row = 0
 
     def judged(self, slab: Slab) -> tuple[Slab, Counter[str]]:
@@ -108,29 +136,22 @@ class Judge:
             left_out[fault] += int((rows & keep).sum())
             keep &= ~rows
         self._row += len(slab)
-        return slab.take(np.flatnonzero(keep)), left_out
+        return slab if keep.all() else slab.take(np.flatnonzero(keep)), left_out
 
     def _faults(self, slab: Slab) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-        odd: NDArray[np.bool_] = ~np.isfinite(slab.vectors).all(axis=1)
-        zero: NDArray[np.bool_] = np.all(slab.vectors == 0, axis=1)
-        for fault, rows in (("nan", odd), ("zero", zero), ("duplicate", self._duplicates(slab))):
+        zero = ~np.asarray(slab.vectors.any(axis=1))
+        for fault, rows in (
+            ("nan", _odd(slab.vectors)),
+            ("zero", zero),
+            ("duplicate", self._duplicates(slab)),
+        ):
             if rows.any():
                 yield fault, rows
 
     def _duplicates(self, slab: Slab) -> NDArray[np.bool_]:
         """Rows whose id, or whose footprint with time and source, came before: 8 bytes of each are kept."""
-        again = np.zeros(len(slab), bool)
-        keyed = zip(slab.footprints, slab.starts.tolist(), slab.sources, strict=True)
-        places = [(str(shape["coordinates"]), start, source) for shape, start, source in keyed]
-        for kind, keys in enumerate((slab.ids, places)):
-            hashes = np.array([_hash(key) for key in keys], np.uint64)
-            first = np.zeros(len(slab), bool)
-            first[np.unique(hashes, return_index=True)[1]] = True
-            if len(self._seen) <= kind:
-                self._seen.append(np.empty(0, np.uint64))
-            again |= ~first | np.isin(hashes, self._seen[kind])
-            self._seen[kind] = np.union1d(self._seen[kind], hashes)
-        return again
+        places = zip(slab.footprints.wkb, slab.starts.tolist(), slab.sources, strict=True)
+        return self._ids.add(slab.ids) | self._places.add(places)
 
     def _refusal(self, fault: str, slab: Slab, rows: NDArray[np.bool_]) -> InputError:
         first, count = int(np.flatnonzero(rows)[0]), int(rows.sum())
@@ -145,5 +166,10 @@ class Judge:
         )
 
 
-def _hash(key: object) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
+def _odd(vectors: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which rows have a value that is NaN or infinite."""
+    if vectors.dtype == np.float16:  # numpy would widen each value first
+        finite = vectors.view(np.uint16) & _EXPONENT != _EXPONENT
+    else:
+        finite = np.isfinite(vectors)
+    return np.asarray(~finite.all(axis=1))

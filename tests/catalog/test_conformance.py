@@ -1,4 +1,4 @@
-"""Each class that `/conformance` names is held to by a behaviour of the live API; one without a check fails."""
+"""Each class that `/conformance` names is held to by the live API; one without a check fails."""
 
 import json
 from collections.abc import Callable, Iterator

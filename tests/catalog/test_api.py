@@ -17,6 +17,7 @@ import rustac
 import stac_geoparquet.arrow
 from catalogue import new_database, running
 from log_world import LogWorld
+from pystac.errors import DeprecatedWarning
 from pystac_client import Client
 
 from eocat.catalog.database import Database
@@ -94,8 +95,8 @@ def test_search_answers_are_tables_where_tables_are_asked_for(url: str, tmp_path
     assert [tuple(row) for row in frame.geometry.bounds.to_numpy()] == [tuple(item["bbox"]) for item in items]
     table = pq.read_table(BytesIO(answer.content))
     again = list(stac_geoparquet.arrow.stac_table_to_items(table))
-    assert [item["assets"]["embeddings"] for item in again] == [
-        item["assets"]["embeddings"] for item in items
+    assert [item["assets"].get("embeddings") for item in again] == [
+        item["assets"].get("embeddings") for item in items
     ]
     path = tmp_path / "items.parquet"
     path.write_bytes(answer.content)
@@ -194,6 +195,22 @@ def test_a_withdrawn_item_keeps_its_history_and_loses_its_files(url: str) -> Non
     for path in ("history", "log-proof", "assets/attestation"):
         assert get(url, f"collections/demo/items/c/{path}").status_code == 200
     assert get(url, "collections/demo/items/c/rows/0/proof").status_code == 404
+
+
+def test_a_withdrawn_item_links_to_nothing_that_is_gone(url: str) -> None:
+    """However it is asked for; and STAC's own client reads it."""
+    searched = get(url, "search?ids=c").json()["features"]
+    chosen = get(url, "search?ids=c&fields=id,links,assets").json()["features"]
+    for item in (get(url, "collections/demo/items/c").json(), *searched, *chosen):
+        assert list(item["assets"]) == ["attestation"]
+        hrefs = [one["href"] for one in (*item["links"], *item["assets"].values()) if url in one["href"]]
+        assert len(hrefs) > 5
+        for href in hrefs:
+            assert requests.get(href, timeout=30).status_code == 200, href
+    with pytest.warns(DeprecatedWarning):
+        [item] = Client.open(url).search(ids=["c"]).items()
+    assert list(item.assets) == ["attestation"]
+    assert {"embeddings", "thumbnail"} <= get(url, "collections/demo/items/b").json()["assets"].keys()
 
 
 def test_collections_are_found_by_free_text_and_place(world: LogWorld, url: str) -> None:

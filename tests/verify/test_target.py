@@ -279,6 +279,29 @@ def test_later_events_are_brought(world: World, catalogue: Server, tmp_path: Pat
     assert fetch(catalogue, tmp_path / "here", trust()).outcome is Outcome.WITHDRAWN
 
 
+def test_a_withdrawn_item_may_lack_what_is_gone_and_shows_nothing_else_than_was_signed(
+    world: World, catalogue: Server, tmp_path: Path
+) -> None:
+    whole, lacking, edited = (world.made.item for _ in range(3))
+    lacking["assets"] = {"attestation": whole["assets"]["attestation"]}
+    edited["assets"]["thumbnail"]["file:checksum"] = whole["assets"]["embeddings"]["file:checksum"]
+    world.made.write_item(lacking)
+    assert world.judge(trust()).outcome is Outcome.TAMPERED, "it is active: nothing may be gone"
+    world.then("WITHDRAW", PRODUCER, reason="a wrong scene")
+    world.log.publish("2026-06-30T00:00:00+00:00")
+    for item, outcome in (
+        (edited, Outcome.TAMPERED),
+        (whole, Outcome.WITHDRAWN),
+        (lacking, Outcome.WITHDRAWN),
+    ):
+        world.made.write_item(item)
+        assert world.judge(trust()).outcome is outcome
+    publish(world)
+    report = fetch(catalogue, tmp_path / "here", trust())
+    assert report.outcome is Outcome.WITHDRAWN, report.to_text()
+    assert names(tmp_path / "here") == ["attestation.jsonl", "item.json", "log-proof.json"]
+
+
 def test_a_folder_of_another_item_is_left_alone(catalogue: Server, tmp_path: Path) -> None:
     other = make_shard(tmp_path / "other", item_id="other")
     before = {path.name: path.read_bytes() for path in other.folder.iterdir()}

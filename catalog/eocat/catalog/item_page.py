@@ -12,7 +12,10 @@ from hydraters import hydrate
 from stac_fastapi.extensions.fields.request import PostFieldsExtension
 from stac_fastapi.pgstac.utils import filter_fields
 
+from eocat.verify.history import Status
+
 from .documents import MODELS, item_path
+from .item_view import STATUS
 
 GEOJSON = "application/geo+json"
 JSON = "application/json"
@@ -50,13 +53,17 @@ def complete_item(
         if asset.get("href", "").startswith("collections/"):
             asset["href"] = base_url + asset["href"]
     if collection and name and "links" not in exclude and (not include or "links" in include):
-        whole["links"] = _links(collection, name, whole.get("links") or [], base_url)
+        withdrawn = properties.get(STATUS) == Status.WITHDRAWN.value
+        whole["links"] = _links(collection, name, whole.get("links") or [], base_url, rows=not withdrawn)
     if include or exclude:
         whole = filter_fields(whole, include, exclude)
     return whole
 
 
-def _links(collection: str, item: str, stored: list[dict[str, Any]], base_url: str) -> list[dict[str, Any]]:
+def _links(
+    collection: str, item: str, stored: list[dict[str, Any]], base_url: str, *, rows: bool
+) -> list[dict[str, Any]]:
+    """Of an Item. rows: whether the catalogue still has its rows, and so their proofs."""
     parent = f"{base_url}collections/{collection}"
     own = base_url + item_path(collection, item)
     links = [
@@ -71,12 +78,18 @@ def _links(collection: str, item: str, stored: list[dict[str, Any]], base_url: s
     if collection != MODELS:
         links += [
             {"rel": "history", "href": f"{own}/history", "type": JSON, "title": "Signed history"},
-            {
-                "rel": "proof",
-                "href": f"{own}/rows/0/proof",
-                "type": GEOJSON,
-                "title": "Proof of the first row",
-            },
+            *(
+                [
+                    {
+                        "rel": "proof",
+                        "href": f"{own}/rows/0/proof",
+                        "type": GEOJSON,
+                        "title": "Proof of the first row",
+                    }
+                ]
+                if rows
+                else []
+            ),
             {
                 "rel": "log-proof",
                 "href": f"{own}/log-proof",

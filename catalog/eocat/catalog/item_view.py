@@ -3,7 +3,8 @@
     active      the Item shows the signed projection, as the last UPDATE has it
     superseded  deprecated; successor-version and predecessor-version link the two Items
     obsolete    deprecated
-    withdrawn   deprecated, and its rows are gone: no search finds them. Item, history and log proof stay
+    withdrawn   deprecated, and its rows and files are gone: no search finds them, the Item names only its
+                attestation. Item, history and log proof stay
 
 `eocat:status` says which, on the Item and on every row of an answer.
 """
@@ -13,6 +14,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from eocat.verify.history import History, Status
+from eocat.verify.projection import ATTESTATION
 from eocat.verify.statement import Projection
 
 from .documents import item_path
@@ -61,8 +63,12 @@ def _viewed(item: dict[str, Any], history: History, predecessors: list[str]) -> 
     if history.status is not Status.ACTIVE:
         properties["deprecated"] = True
         extensions = [*extensions, *({VERSION_EXTENSION} - set(extensions))]
+    assets = item["assets"]
+    if history.status is Status.WITHDRAWN:
+        assets = {key: asset for key, asset in assets.items() if key == ATTESTATION}
     return {
         **item,
+        "assets": assets,
         "geometry": projection.geometry,
         "bbox": projection.bbox,
         "properties": properties,

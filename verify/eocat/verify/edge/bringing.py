@@ -101,6 +101,8 @@ def _bring_files(
     """Asset key → the file, under its name if it is the signed one, else under that of its part."""
     files = {}
     for key, signed in statement.files.items():
+        if key not in names:  # of a withdrawn item: it is gone
+            continue
         expected = Digests(signed.sha256, signed.blake3, statement.predicate.projection.assets[key].size)
         path = folder / names[key]
         part = folder / f".{names[key]}.{signed.sha256[:16]}.part"

@@ -2,21 +2,27 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from affine import Affine
+from command import Eocat
 from make_safe import make_safe
 
 from eocat.producer.choice import Refused
@@ -30,6 +36,7 @@ from eocat.producer.signer import KeyFile
 from eocat.producer.sources import Scene, find_scenes
 from eocat.producer.synthetic import write_scene
 from eocat.producer.windows import Windows
+from eocat.verify.digest import digest_file
 from eocat.verify.errors import ConfigError, InputError
 
 
@@ -270,3 +277,156 @@ def test_an_odd_scene_stops_no_run(tmp_path: Path) -> None:
     ran = eocat("produce", odd, scenes[0], *options)
     assert ran.returncode == 2
     assert "as many scenes select the encoder" in ran.stderr
+
+
+@pytest.fixture(scope="module")
+def eocat(tmp_path_factory: pytest.TempPathFactory) -> Eocat:
+    return Eocat(tmp_path_factory.mktemp("home")).with_key()
+
+
+def command(out: Path, *scenes: Path | str) -> list[object]:
+    fixed = ["--collection", "c", "--key", "k", "--size", 32, "--threads", 1]
+    return ["produce", *scenes, *fixed, "--out", out]
+
+
+def test_broken_scenes_are_named_and_the_others_produced(eocat: Eocat, tmp_path: Path) -> None:
+    """By the command: a cut JP2, a missing band, an empty file, no data; two good scenes among them."""
+    cut = make_safe(tmp_path / "scenes", "2A")
+    os.truncate(band := next(cut.rglob("*B02_10m.jp2")), band.stat().st_size - 500)
+    lacking = make_safe(tmp_path / "scenes", "2A", baseline="05.10")
+    for band in lacking.rglob("*_B03_*.jp2"):
+        band.unlink()
+    for seed, name in enumerate(("good-1", "sea", "good-2")):
+        path = write_scene(tmp_path / "scenes" / f"{name}.tif", seed=seed, size=64)
+        if name == "sea":
+            with rasterio.open(path, "r+") as dataset:
+                dataset.write(np.zeros((dataset.count, 64, 64), np.uint16))
+    (tmp_path / "scenes" / "empty.tif").touch()
+    answer, notes = eocat.run(*command(tmp_path / "out", tmp_path / "scenes"), code=3)
+    for name, sentence in {
+        cut.stem: r"B02_10m\.jp2 of scene .* cannot be decoded: it is damaged or cut off",
+        lacking.stem: r"B03",
+        "empty.tif": r"is empty \(0 bytes\)",
+        "sea": r"has no chip with at most 50 % of no-data pixels",
+    }.items():
+        assert re.search(rf"eocat: error: [^\n]*{name}[^\n]*\nhint: [^\n]+\n", notes), notes
+        assert re.search(sentence, notes), notes
+    assert notes.endswith("4 of 6 scenes could not be used\n")
+    assert notes.count("eocat: error: ") == 4
+    assert answer.count("  4 rows  ") == 2
+    assert {path.name for path in (tmp_path / "out" / "c").glob("[!.]*/")} == {"good-1", "good-2"}
+
+
+class Harmful:
+    """What a pickle can hold: unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("defect", ["a changed byte", "code in a pickle"])
+def test_weights_that_are_not_the_pinned_ones_or_hold_code(
+    eocat: Eocat, scene_file: Path, tmp_path: Path, defect: str
+) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save({"weight": torch.zeros(8), "more": Harmful(tmp_path / "harm")}, weights)
+    sha256 = digest_file(weights).sha256
+    if defect == "a changed byte":
+        with weights.open("r+b") as file:
+            file.seek(100)
+            file.write(bytes([file.read(1)[0] ^ 1]))
+    chosen = ["--encoder", "mmearth-atto-s2", "--weights", weights, "--sha256", sha256]
+    _, notes = eocat.run(*command(tmp_path / "out", scene_file), *chosen, code=50)
+    sentence = {
+        "a changed byte": rf"weights {weights} have sha256 [0-9a-f]{{64}}, expected {sha256}",
+        "code in a pickle": r"weights weights\.pth hold the Python object \S+mkdir beside tensors; "
+        "nothing of it was run",
+    }[defect]
+    assert re.fullmatch(rf"eocat: error: {sentence}\nhint: [^\n]+\n", notes), notes
+    assert not (tmp_path / "harm").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB of its own; skipped where this user may not mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place]).returncode:
+        pytest.skip("NOT RUN: a full disk needs the right to mount a tmpfs")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Address of the folder over HTTP."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room that is left."""
+    rest = disk / "rest"
+    room = os.statvfs(disk)
+    rest.write_bytes(bytes(room.f_bavail * room.f_frsize))
+    return rest
+
+
+def test_a_disk_that_fills_up_keeps_what_is_whole_and_the_same_command_does_the_rest(
+    eocat: Eocat, disk: Path, tmp_path: Path
+) -> None:
+    """A real one. There is room for the first shard and not for the second. Then it can be read alone."""
+    scenes = [write_scene(tmp_path / f"{name}.tif", seed=1, size=96) for name in "abc"]
+    run = [*command(disk / "out", *scenes), "--size", 16, "--stride", 8]
+    _, notes = eocat.run(*run, code=5)
+    assert re.fullmatch(
+        r"stopped: 1 of 3 scenes are done; the same command takes up the rest\n"
+        rf"eocat: error: {disk}/out/c/b cannot be written: No space left on device\nhint: [^\n]+\n",
+        notes,
+    )
+    assert {path.name for path in (disk / "out" / "c").iterdir()} == {".stamps", "a"}
+    remount(disk, "size=2m")
+    answer, notes = eocat.run(*run)
+    assert [line.partition("  ")[0] for line in answer.splitlines()] == [f"{disk}/out/c/{x}" for x in "abc"]
+    assert answer.count("was there already") == 1
+    assert notes == ""
+    remount(disk, "ro")
+    _, notes = eocat.run(*command(disk / "other", scenes[0]), code=5)
+    assert re.fullmatch(
+        rf"eocat: error: {disk}/other/c/a cannot be written: Read-only file system\nhint: [^\n]+\n", notes
+    )
+
+
+def test_a_home_on_a_full_disk_holds_no_half_key_and_no_half_source(disk: Path, tmp_path: Path) -> None:
+    home = disk / "home"
+    home.mkdir()
+    eocat, rest = Eocat(home), fill(disk)
+    _, notes = eocat.run("keys", "new", "k", "--no-passphrase", code=5)
+    assert re.fullmatch(
+        rf"eocat: error: key k cannot be written to {home}/keys: No space left on device\nhint: [^\n]+\n",
+        notes,
+    )
+    assert not [path for path in home.rglob("*") if path.is_file()]
+    rest.unlink()
+    eocat.with_key()
+    fill(disk)
+    (tmp_path / "item.json").write_text("{}")
+    with serving(tmp_path) as address:
+        _, notes = eocat.run(*command(disk / "out", f"{address}/item.json"), code=5)
+    assert re.fullmatch(
+        rf"eocat: error: {home}/cache/\S+/item\.json cannot be written: No space left on device\n"
+        r"hint: check EOCAT_HOME[^\n]+\n",
+        notes,
+    )
+    assert {path.name for path in home.rglob("*") if path.is_file()} == {"k.pem", "k.pub"}

@@ -2,7 +2,7 @@
 
 import os
 import random
-import shutil
+import re
 import signal
 import subprocess
 import sys
@@ -121,17 +121,26 @@ def test_interrupted_and_resumed_it_gives_the_bytes_of_an_uninterrupted_run(
         assert not list(out.glob("c/.tmp-*")), "what dead runs left is cleared"
 
 
-def test_ctrl_c_is_a_sentence_and_exit_code_130(produce: Produce, scenes: list[Path], tmp_path: Path) -> None:
-    many = [Path(shutil.copy(scenes[0], tmp_path / f"copy-{number:02}.tif")) for number in range(30)]
-    process = produce(tmp_path / "out", paths=many)
-    while process.poll() is None and not list(tmp_path.glob("out/c/copy-*/")):
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the decoders, too
-    _, errors = finished(process, 130)
-    assert "interrupted: " in errors
-    assert "of 30 scenes are done; the same command takes up the rest" in errors
-    check_whole(tmp_path / "out")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_are_a_sentence_and_an_exit_code(
+    produce: Produce, uninterrupted: tuple[dict[str, bytes], float], tmp_path: Path, number: int, code: int
+) -> None:
+    """After the first of three scenes, by a signal to the group; the same command then does the rest."""
+    out = tmp_path / "out"
+    process = produce(out, "--batch", "1")
+    while process.poll() is None and not list(out.glob("c/scene-*/")):
+        time.sleep(0.005)
+    os.killpg(process.pid, number)  # as a terminal and SLURM do: to the decoders, too
+    said, errors = finished(process, code)
+    assert re.fullmatch(
+        r"interrupted: [0-2] of 3 scenes are done; the same command takes up the rest\n", errors
+    )
+    assert said == ""
+    check_whole(out)
     check_no_orphans(process.pid)
+    assert len(list(out.glob("c/scene-*/"))) < 3
+    finished(produce(out, "--batch", "1"))
+    assert data_files(out) == uninterrupted[0]
 
 
 def test_resume_reads_no_scene_whose_shard_is_there(

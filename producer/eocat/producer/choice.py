@@ -61,7 +61,8 @@ def choose_encoder(scenes: Sequence[Scene], load: Load) -> Choice:
     for scene in scenes:
         found = selected[scene.bands]
         if isinstance(found, EocatError):
-            refused.append(Refused(scene.id, found))
+            named = InputError(f"scene {scene.id} cannot be used: {found}", hint=found.hint)
+            refused.append(Refused(scene.id, named))
         elif found.name == chosen:
             run = run or found
             taken.append(scene)

@@ -4,22 +4,21 @@
 
 import os
 import re
+import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from eocat.verify.edge.terminal import answer, answer_json, needs, note, progress_bar
 from eocat.verify.edge.trust_cli import Trust
 from eocat.verify.errors import EocatError, UsageError
-
-T = TypeVar("T")
 
 if TYPE_CHECKING:
     from .output import Produced
@@ -32,7 +31,29 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 MAX_REPORTED = 20  # of the scenes that cannot be used, in words
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends what is inside with a sentence and exit code 130, SIGTERM, as of SLURM, with 143."""
+    terminated = False
+
+    def terminate(*_: object) -> NoReturn:
+        nonlocal terminated
+        terminated = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: what ends threads and decoders is not disturbed
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        note(f"interrupted: {interrupt or 'no scene is done'}; the same command takes up the rest")
+        raise typer.Exit(143 if terminated else 130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @app.command()
+@interruptible()
 def produce(
     scenes: Annotated[
         list[str],
@@ -135,18 +156,24 @@ def produce(
     from .passphrase import open_key
     from .run import prepare_run
 
+    part = parse_task(task)
     threads = threads or os.cpu_count() or 1
     signer = open_key(key)
     summary = Summary()
     told = Told(values, offset, tuple(bands.split(",")) if bands else ())
     checkpoint = Checkpoint(weights, sha256) if weights else None
+    unopened: list[EocatError] = []
     choice = choose_encoder(
-        find_scenes(scenes, told, refuse=lambda error: summary.refuse(None, error)),
+        find_scenes(scenes, told, refuse=unopened.append),
         partial(load_encoder, encoder, device=device, checkpoint=checkpoint, precision=precision),
     )
-    for one in part_of(choice.refused, task):
+    for error in unopened[part]:
+        summary.refuse(None, error)
+    for one in choice.refused[part]:
         summary.refuse(one.scene, one.error)
-    found = part_of(choice.scenes, task)
+    found = choice.scenes[part]
+    if task and not found:
+        note(f"task {task} has no scene of its own")
     if found and choice.encoder:
         run = prepare_run(
             found,
@@ -183,16 +210,16 @@ def produce(
         raise typer.Exit(summary.refused[-1][1].exit_code)
 
 
-def part_of(scenes: "list[T]", task: str | None) -> "list[T]":
-    """The scenes of `task` "I/N": every N-th, so that runs of any N tasks share them out without a word."""
+def parse_task(task: str | None) -> slice:
+    """What `task` "I/N" takes of a list: every N-th, so that N tasks share it out without a word."""
     if task is None:
-        return scenes
+        return slice(None)
     if not (match := re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", task)):
         raise UsageError(f"task {task!r} is not I/N", hint="such as 1/8 for the first of eight parts")
     number, parts = int(match[1]), int(match[2])
     if number > parts:
         raise UsageError(f"task {task} is beyond the last part", hint=f"1/{parts} to {parts}/{parts}")
-    return scenes[number - 1 :: parts]
+    return slice(number - 1, None, parts)
 
 
 def produce_all(
@@ -207,7 +234,7 @@ def produce_all(
     from .ray_engine import produce_on_ray
 
     make = produce_on_ray if engine == "ray" else produce
-    so_far = f"of {len(scenes)} scenes are done; the same command takes up the rest"
+    so_far = f"of {len(scenes)} scenes are done"
     try:
         with (
             progress_bar() as advance,
@@ -219,11 +246,10 @@ def produce_all(
                 else:
                     summary.shards.append(one)
     except KeyboardInterrupt:
-        note(f"interrupted: {len(summary.shards)} {so_far}")
-        raise typer.Exit(130) from None
+        raise KeyboardInterrupt(f"{len(summary.shards)} {so_far}") from None
     except EocatError:
         if summary.shards:  # else there is nothing but the error to tell
-            note(f"stopped: {len(summary.shards)} {so_far}")
+            note(f"stopped: {len(summary.shards)} {so_far}; the same command takes up the rest")
         raise
 
 

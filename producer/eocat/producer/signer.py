@@ -128,35 +128,41 @@ def new_key(name: str, passphrase: bytes | None, *, ml_dsa: bool = False) -> Key
     protection: KeySerializationEncryption = (
         BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     )
-    pems = {private: signer._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)}
+    files = {private: signer._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)}
     if signer._partner:
         pem = signer._partner.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
-        pems = {
+        files = {
             _partner_path(private): pem,
-            **pems,
+            **files,
         }  # first, so that a key is never there without its partner
-    _write_new(name, pems)
-    try:
-        halves = [half for half in (signer.public, signer.partner) if half]
-        public.write_text("".join(f"{format_key(half)} {name}\n" for half in halves), "utf-8")
-    except OSError as error:
-        raise ConfigError(f"key {name} cannot be written to {public}: {error.strerror}") from None
+    halves = [half for half in (signer.public, signer.partner) if half]
+    files[public] = "".join(f"{format_key(half)} {name}\n" for half in halves).encode()
+    _write_new(name, files)
     return signer
 
 
 def _write_new(name: str, files: Mapping[Path, bytes]) -> None:
-    """Write files of mode 0600 into the keys folder; ConfigError if one is there."""
+    """Write files into the keys folder, all or none, *.pem with mode 0600; ConfigError if one is there."""
+    written: list[Path] = []
     try:
         keys_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         for path, data in files.items():
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            mode = 0o600 if path.suffix == ".pem" else 0o644
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            written.append(path)
+            with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)
-    except FileExistsError as error:
-        raise ConfigError(
-            f"key {name} exists already: {error.filename}", hint="choose another name"
-        ) from None
     except OSError as error:
-        raise ConfigError(f"key {name} cannot be written to {keys_folder()}: {error.strerror}") from None
+        for path in written:  # half a key would keep its name from a whole one
+            path.unlink()
+        if isinstance(error, FileExistsError):
+            raise ConfigError(
+                f"key {name} exists already: {error.filename}", hint="choose another name"
+            ) from None
+        raise ConfigError(
+            f"key {name} cannot be written to {keys_folder()}: {error.strerror}",
+            hint="check EOCAT_HOME, its rights and free space; no part of the key is there",
+        ) from None
 
 
 def read_key(name: str, passphrase: bytes | None) -> KeyFile:
@@ -224,8 +230,8 @@ def new_trace_key(name: str, passphrase: bytes | None, *, days: int = 365) -> Tr
         .sign(key, hashes.SHA256())
     )
     protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    _write_new(name, {private: key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)})
-    _write_new(name, {certificate: signed.public_bytes(Encoding.PEM)})
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+    _write_new(name, {private: pem, certificate: signed.public_bytes(Encoding.PEM)})
     return TraceKey(name, key, signed.public_bytes(Encoding.DER))
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 from eocat.verify.canonical import MAX_BYTES, parse
 from eocat.verify.digest import digest_file
-from eocat.verify.errors import InputError, Malformed
+from eocat.verify.errors import InputError
 
 from .bands import BAND_ORDER, band_named
 from .folder import band_scene, mask_of
@@ -142,4 +142,4 @@ def _joined(base: str, href: str) -> str:
     try:
         return f"{scheme}://" + urljoin(f"http://{rest}", href).removeprefix("http://")
     except ValueError as error:
-        raise Malformed(f"asset href {href[:120]!r} is no address: {error}") from None
+        raise InputError(f"an asset's href is no address: {error}", hint=_WAY_OUT) from None

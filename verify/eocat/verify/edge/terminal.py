@@ -86,17 +86,21 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    room = max(12, console.width - 55)  # or a long name would push the figures off the line
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", rate="")
 
         def advance(what: str, done: int, total: int) -> None:
             speed = progress.tasks[0].speed
             rate = f"{speed:.1f}/s" if speed else ""
-            progress.update(task, description=printable(what), completed=done, total=total or None, rate=rate)
+            text = printable(what)
+            text = text if len(text) <= room else f"{text[: room - 1]}…"
+            progress.update(task, description=text, completed=done, total=total or None, rate=rate)
 
         yield advance

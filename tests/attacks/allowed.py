@@ -199,8 +199,8 @@ def _hit_view(found: Any, signed: Any, world: World, logged: bool) -> bool:
 
 
 def _is_whole(proof: Any, signed: Any, world: World) -> bool:
-    """Whether a hit has all envelopes as they were logged, and their log proof."""
-    found, right = (json.dumps(each["log_proof"]).encode() for each in (proof, signed))
+    """Whether a hit has all envelopes as they were logged, and their log proof: by value, -0.0 is 0."""
+    found, right = (rfc8785.dumps(each["log_proof"]) for each in (proof, signed))
     return bool(proof["envelopes"] == signed["envelopes"]) and log_proof_is_allowed(found, right, world)
 
 

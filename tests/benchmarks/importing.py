@@ -14,10 +14,8 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -35,6 +33,7 @@ from pyproj import Transformer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "producer"))
 
 from make_embeddings import OFFSETS, geo, square
+from process_cost import Cost, run
 
 from eocat.producer.grid import Cell
 from eocat.producer.signer import new_key
@@ -75,19 +74,6 @@ class Made:
     layout: str
     files: list[Path]
     options: list[str]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of one process, wall and CPU (user and system), the most memory in MiB, and what it printed.
-
-    Linux counts the memory of the process that started it, too, until it became another program.
-    """
-
-    wall_s: float
-    cpu_s: float
-    peak_mib: float
-    said: str
 
 
 def main() -> None:
@@ -147,20 +133,6 @@ def imported(made: Made, folder: Path, rows: int) -> Cost:
 
 def written_again(made: Made, folder: Path) -> Cost:
     return run([sys.executable, "-c", AGAIN, folder / "again.parquet", *made.files])
-
-
-def run(command: list[object]) -> Cost:
-    """One process; RuntimeError if it fails."""
-    began = time.monotonic()
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall_s = time.monotonic() - began
-    if process.returncode != 0:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}")
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said)
 
 
 # --- the sets

@@ -18,7 +18,7 @@ import tempfile
 import time
 import venv
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ sys.path[:0] = [str(TESTS / room) for room in ("judges", "attacks", "verify")]
 
 from debian_judges import find_program
 from make_shard import PRODUCER, Made, make_item, make_row, make_statement, square
+from process_cost import Cost, run
 from signed_world import make_world, policy_bytes
 
 from eocat.verify.bundle import evidence_of, parse_bundle
@@ -52,18 +53,6 @@ file = pq.ParquetFile(sys.argv[1])
 for group in range(file.num_row_groups):
     file.read_row_group(group, use_threads=False)
 """
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of one run, wall and CPU (user and system), and the most memory in MiB.
-
-    Linux counts the memory of the process that started it, too, until it became another program.
-    """
-
-    wall_s: float
-    cpu_s: float
-    peak_mib: float
 
 
 def main() -> None:
@@ -177,25 +166,11 @@ def shard_costs(folder: Path, rounds: int) -> Iterator[str]:
     yield from notes
 
 
-def run(command: list[Any]) -> Cost:
-    """One process; RuntimeError if it fails."""
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall_s = time.monotonic() - began
-    if process.returncode != 0:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {said.decode()[-400:]}")
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-
-
 def summed(costs: list[Cost]) -> Cost:
     least = min(costs, key=lambda cost: cost.wall_s)
-    return Cost(least.wall_s, min(cost.cpu_s for cost in costs), max(cost.peak_mib for cost in costs))
+    return replace(
+        least, cpu_s=min(cost.cpu_s for cost in costs), peak_mib=max(cost.peak_mib for cost in costs)
+    )
 
 
 def model_signing(folder: Path, file: Path) -> list[Any]:

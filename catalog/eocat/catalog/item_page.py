@@ -76,26 +76,15 @@ def _links(
         {**link, "href": _absolute(link["href"], base_url)} for link in stored if link["rel"] not in INFERRED
     ]
     if collection != MODELS:
+        proofs = [
+            ("history", "history", JSON, "Signed history"),
+            ("proof", "rows/0/proof", GEOJSON, "Proof of the first row"),
+            ("log-proof", "log-proof", JSON, "Place in the transparency log"),
+        ]
         links += [
-            {"rel": "history", "href": f"{own}/history", "type": JSON, "title": "Signed history"},
-            *(
-                [
-                    {
-                        "rel": "proof",
-                        "href": f"{own}/rows/0/proof",
-                        "type": GEOJSON,
-                        "title": "Proof of the first row",
-                    }
-                ]
-                if rows
-                else []
-            ),
-            {
-                "rel": "log-proof",
-                "href": f"{own}/log-proof",
-                "type": JSON,
-                "title": "Place in the transparency log",
-            },
+            {"rel": rel, "href": f"{own}/{path}", "type": kind, "title": title}
+            for rel, path, kind, title in proofs
+            if rows or rel != "proof"
         ]
     return links
 

@@ -23,7 +23,7 @@ from eocat.verify.errors import InputError, UsageError
 
 from .footprint import quadrangle
 from .grid import Cell, cell_at
-from .hilbert import hilbert_index
+from .hilbert import order_along
 from .recipe import Recipe
 from .sources.scene import Clouds, Scene
 
@@ -122,9 +122,8 @@ def fragment_offsets(size: int) -> tuple[int, ...]:
 
 def hilbert_order(chips: Sequence[Chip], *, start: Callable[[Chip], int] = lambda _: 0) -> list[Chip]:
     """The chips along the Hilbert curve of their centres; ties by `start` (µs), then by id."""
-    along = hilbert_index(*zip(*[chip.centre for chip in chips], strict=True)).tolist() if chips else []
-    keys = [(place, start(chip), chip.id) for place, chip in zip(along, chips, strict=True)]
-    return [chips[at] for at in sorted(range(len(chips)), key=keys.__getitem__)]
+    centres, ids = [chip.centre for chip in chips], [chip.id for chip in chips]
+    return [chips[at] for at in order_along(centres, [start(chip) for chip in chips], ids)]
 
 
 def fault_of(

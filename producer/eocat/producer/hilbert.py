@@ -4,6 +4,7 @@ Rows that are near on the curve are near on the ground, so a box is a few runs o
 The cells of the grid are 360 / 65536 by 180 / 65536 degrees, half-open to the east and north.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,13 @@ _NANO: Final = 10**9  # degrees are taken to nine decimals, as footprints have t
 def hilbert_index(longitude: ArrayLike, latitude: ArrayLike) -> NDArray[np.int64]:
     """The distance along the curve, 0 … 2^32 - 1, of the cell that holds each point (degrees)."""
     return hilbert_distance(_cell(longitude, 180), _cell(latitude, 90))
+
+
+def order_along(centres: ArrayLike, starts: Sequence[int], ids: Sequence[str]) -> list[int]:
+    """Places in the order of rows: along the curve of the centres (N, 2), ties by start (µs), then by id."""
+    along = hilbert_index(*np.reshape(centres, (-1, 2)).T).tolist()
+    keys = list(zip(along, starts, ids, strict=True))
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def hilbert_distance(x: ArrayLike, y: ArrayLike) -> NDArray[np.int64]:

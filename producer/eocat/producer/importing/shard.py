@@ -26,7 +26,7 @@ from eocat.verify.statement import Rows, Source, WeightsFile, format_time, valid
 from .. import documents
 from ..draft import STATEMENT_FILE, Draft, Found, draft_folder, encode_create, find_task, write_json
 from ..environment import code, environment
-from ..hilbert import hilbert_index
+from ..hilbert import order_along
 from ..outline import around_points
 from ..output import Produced, finish, write_documents
 from ..shard_writer import bounds, rows_table, write_rows
@@ -70,7 +70,7 @@ def _produced(
     task = asked.recipe.task(files, number, opened.facts.rows)
     if found := find_task(asked.folder / item, task):
         return _found(found)
-    slab = slab.take(_order(slab))
+    slab = slab.take(np.array(order_along(slab.footprints.centres, slab.starts.tolist(), slab.ids)))
     with draft_folder(asked.folder, item) as folder:
         _write(folder, item, slab, left_out, opened, files, task, asked)
     return finish(Draft(folder, item, sum(left_out.values()), 0.0), asked, signer)
@@ -78,13 +78,6 @@ def _produced(
 
 def _found(found: Found) -> Produced:
     return Produced(found.item, found.folder, found.rows, 0, found.root, 0.0, fresh=False)
-
-
-def _order(slab: Slab) -> NDArray[np.intp]:
-    """Along the Hilbert curve of the centres; ties by start, then by id."""
-    along = hilbert_index(*slab.footprints.centres.T)
-    keys = list(zip(along.tolist(), slab.starts.tolist(), slab.ids, strict=True))
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def _digested(path: Path) -> WeightsFile:
